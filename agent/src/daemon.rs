@@ -1,0 +1,264 @@
+//! The loop of `natd run`: a tick at every interval, at every kernel event, at every signal.
+//!
+//! A tick looks, plans, converges and proves. One that changes nothing logs nothing. Between ticks
+//! the process sleeps.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use natd_core::{
+    advise::Warning,
+    error::{Error, Kind, Result},
+    journal::JournalFile,
+    verdict::{Proof, Verdict},
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    time::{sleep, sleep_until},
+};
+
+use crate::{
+    contest::Contest,
+    events::{Change, Events},
+    gateway::{Gateway, Look, Report, Trouble, targets_us},
+    status::Status,
+};
+
+/// Kernel events come in bursts: one tick answers them all.
+const BURST: Duration = Duration::from_millis(200);
+
+/// After the host's network has changed, the cloud is asked again; not more often than this.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// After a failed tick the next comes after this, then after twice this, up to the interval.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// The daemon.
+pub struct Daemon<Reload> {
+    gateway: Gateway,
+    journal: JournalFile,
+    reload: Reload,
+    status: watch::Sender<Status>,
+    contest: Contest,
+    proof: Option<(Proof, Instant)>,
+    failures: u32,
+    told: Told,
+}
+
+/// What has been logged, so that it is logged once.
+#[derive(Default)]
+struct Told {
+    headline: Option<String>,
+    warnings: BTreeSet<Warning>,
+}
+
+/// What ended a sleep.
+enum Wake {
+    Tick(Look),
+    Reload,
+    Stop,
+}
+
+impl<Reload, Answer> Daemon<Reload>
+where
+    Reload: FnMut() -> Answer,
+    Answer: Future<Output = Result<Gateway, String>>,
+{
+    /// A daemon over a gateway. `reload` makes a gateway of the configuration as it is then, or
+    /// says why that can't be done.
+    pub fn new(gateway: Gateway, journal: JournalFile, reload: Reload, status: watch::Sender<Status>) -> Self {
+        Self {
+            gateway,
+            journal,
+            reload,
+            status,
+            contest: Contest::default(),
+            proof: None,
+            failures: 0,
+            told: Told::default(),
+        }
+    }
+
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// If signals or kernel events can't be had. What goes wrong in a tick is logged and tried again.
+    pub async fn run(mut self) -> Result<()> {
+        let mut events = Events::open()?;
+        let mut signals = Signals::open()?;
+        let mut full = Instant::now();
+        let mut look = Look::Everything;
+        loop {
+            let began = Instant::now();
+            // What the tick changes comes back as events, and the look that they bring finds nothing
+            // to do. To drain them would be to miss what somebody else changed meanwhile.
+            self.tick(look).await;
+            if look == Look::Everything {
+                full = began;
+            }
+            let mut due = full + self.pause();
+            look = loop {
+                match self.sleep(due, &mut events, &mut signals, full).await {
+                    Wake::Tick(look) => break look,
+                    Wake::Reload => {
+                        if self.reload().await {
+                            break Look::Everything;
+                        }
+                        due = full + self.pause();
+                    }
+                    Wake::Stop => return self.stop().await,
+                }
+            };
+        }
+    }
+
+    /// How long after a full tick the next one is due.
+    fn pause(&self) -> Duration {
+        let interval = self.gateway.config.service.interval;
+        match self.failures {
+            0 => interval,
+            n => interval.min(FIRST_RETRY.saturating_mul(1 << (n - 1).min(16))),
+        }
+    }
+
+    async fn sleep(&self, due: Instant, events: &mut Events, signals: &mut Signals, full: Instant) -> Wake {
+        let proof_due = self
+            .proof
+            .as_ref()
+            .filter(|_| !self.gateway.config.verify.targets.is_empty())
+            .map_or(due, |(_, at)| *at + self.gateway.config.verify.interval);
+        tokio::select! {
+            // Signals first: a storm of events must not keep the daemon from stopping.
+            biased;
+            _ = signals.terminate.recv() => Wake::Stop,
+            _ = signals.interrupt.recv() => Wake::Stop,
+            _ = signals.hangup.recv() => Wake::Reload,
+            () = sleep_until(due.into()) => Wake::Tick(Look::Everything),
+            () = sleep_until(proof_due.into()) => Wake::Tick(Look::Host),
+            change = events.next() => {
+                sleep(BURST).await;
+                events.drain();
+                let asked_lately = full.elapsed() < ASK_AGAIN;
+                Wake::Tick(if change == Change::Network && !asked_lately { Look::Everything } else { Look::Host })
+            }
+        }
+    }
+
+    async fn tick(&mut self, look: Look) {
+        let contest = &mut self.contest;
+        let now = Instant::now();
+        let seen = self
+            .gateway
+            .look(&self.journal.journal, look, |observed, desired| {
+                contest.look(observed, targets_us(desired), now)
+            })
+            .await;
+        let outcome = match seen {
+            Ok(view) => {
+                let fresh = self
+                    .proof
+                    .as_ref()
+                    .filter(|(proof, at)| {
+                        view.plan.is_empty()
+                            && matches!(proof, Proof::Reached(_))
+                            && at.elapsed() < self.gateway.config.verify.interval
+                    })
+                    .map(|(proof, _)| proof.clone());
+                if fresh.is_none() {
+                    self.proof = None;
+                }
+                let (report, proof) = self.gateway.converge(&view, &mut self.journal, fresh).await;
+                if self.proof.is_none() {
+                    self.proof = Some((proof, Instant::now()));
+                }
+                self.contest.hold(report.served.clone());
+                Ok(report)
+            }
+            Err(trouble) => Err(trouble),
+        };
+        self.tell(&outcome);
+        let failed = match &outcome {
+            Ok(report) => report.unfinished().next().is_some(),
+            Err(_) => true,
+        };
+        self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
+        self.status.send_modify(|status| status.note(outcome, look));
+    }
+
+    /// Logs what is new: a verdict that changed, a warning that came.
+    fn tell(&mut self, outcome: &Result<Report, Trouble>) {
+        let (headline, works) = match outcome {
+            Ok(report) => {
+                let works = matches!(report.judgement.verdict, Verdict::Works | Verdict::Unproven);
+                (report.judgement.headline.clone(), works)
+            }
+            Err(trouble) => (trouble.to_string(), false),
+        };
+        if self.told.headline.as_ref() != Some(&headline) {
+            if works {
+                tracing::info!("{headline}");
+            } else {
+                tracing::error!("{headline}");
+            }
+            self.told.headline = Some(headline);
+        }
+        if let Ok(report) = outcome {
+            let warnings: BTreeSet<Warning> = report.warnings.iter().cloned().collect();
+            for warning in warnings.difference(&self.told.warnings) {
+                tracing::warn!(code = warning.code, "{}", warning.message);
+            }
+            self.told.warnings = warnings;
+        }
+    }
+
+    /// Takes the new configuration, or refuses it and goes on with the old one.
+    async fn reload(&mut self) -> bool {
+        match (self.reload)().await {
+            Ok(gateway) => {
+                tracing::info!("configuration reloaded");
+                self.gateway = gateway;
+                self.contest = Contest::default();
+                self.proof = None;
+                true
+            }
+            Err(why) => {
+                tracing::error!("configuration not reloaded, the old one stays in force: {why}");
+                false
+            }
+        }
+    }
+
+    async fn stop(mut self) -> Result<()> {
+        match self.gateway.restore_on_stop(&mut self.journal).await {
+            Ok(steps) if steps.is_empty() => tracing::info!("stopped; the data path stays as it is"),
+            Ok(_) => tracing::info!("stopped; the routes are given back"),
+            Err(trouble) => {
+                return Err(Error::new(Kind::Unreachable, "give the routes back", trouble)
+                    .with_advice("natd down gives them back later"));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn open() -> Result<Self> {
+        let open = |kind| {
+            signal(kind).map_err(|error| Error::new(Kind::Unsupported, "listen to signals", error))
+        };
+        Ok(Self {
+            terminate: open(SignalKind::terminate())?,
+            interrupt: open(SignalKind::interrupt())?,
+            hangup: open(SignalKind::hangup())?,
+        })
+    }
+}

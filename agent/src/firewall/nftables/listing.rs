@@ -1,0 +1,162 @@
+//! What `nft -j list` prints, as far as natd looks at it (libnftables-json(5)).
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use natd_core::ruleset::ElementsDigest;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Listing {
+    nftables: Vec<Object>,
+}
+
+/// One object, in the field of its kind.
+#[derive(Debug, Deserialize)]
+struct Object {
+    metainfo: Option<IgnoredAny>,
+    table: Option<Table>,
+    chain: Option<Chain>,
+    rule: Option<Rule>,
+    set: Option<Set>,
+    #[serde(flatten)]
+    other: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Table {
+    pub family: String,
+    pub name: String,
+    /// Present if there are any. nft 1.0.6 prints the family in their place.
+    pub flags: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Chain {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub hook: Option<String>,
+    #[serde(rename = "prio")]
+    pub priority: Option<i64>,
+    pub policy: Option<String>,
+}
+
+/// What the rule does is left out: only its comment is read back.
+#[derive(Debug, Deserialize)]
+pub(super) struct Rule {
+    pub chain: String,
+    pub comment: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Set {
+    pub name: String,
+    #[serde(default)]
+    elem: Vec<Element>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Element {
+    Address(Ipv4Addr),
+    Prefix {
+        prefix: Prefix,
+    },
+    Range {
+        range: (Ipv4Addr, Ipv4Addr),
+    },
+    /// With a comment or a counter.
+    Annotated {
+        elem: Annotated,
+    },
+    Other(IgnoredAny),
+}
+
+#[derive(Debug, Deserialize)]
+struct Prefix {
+    addr: Ipv4Addr,
+    len: u8,
+}
+
+#[derive(Debug, Deserialize)]
+struct Annotated {
+    val: Box<Element>,
+}
+
+impl Listing {
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.nftables.iter().filter_map(|object| object.table.as_ref())
+    }
+
+    pub(super) fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.nftables.iter().filter_map(|object| object.chain.as_ref())
+    }
+
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.nftables.iter().filter_map(|object| object.rule.as_ref())
+    }
+
+    pub(super) fn sets(&self) -> impl Iterator<Item = &Set> {
+        self.nftables.iter().filter_map(|object| object.set.as_ref())
+    }
+
+    /// Kinds of objects that natd never makes: maps, counters, flowtables …
+    pub(super) fn others(&self) -> impl Iterator<Item = &str> {
+        self.nftables
+            .iter()
+            .filter(|object| object.metainfo.is_none())
+            .flat_map(|object| object.other.keys().map(String::as_str))
+    }
+}
+
+impl Set {
+    /// `None` if it holds something else than addresses.
+    pub(super) fn elements(&self) -> Option<ElementsDigest> {
+        let ranges: Option<Vec<_>> = self.elem.iter().map(Element::range).collect();
+        ranges.map(ElementsDigest::of)
+    }
+}
+
+impl Element {
+    fn range(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        match self {
+            Self::Address(address) => Some((*address, *address)),
+            Self::Prefix { prefix: Prefix { addr, len } } => {
+                let net = Ipv4Net::new(*addr, *len).ok()?;
+                Some((net.network(), net.broadcast()))
+            }
+            Self::Range { range } => Some(*range),
+            Self::Annotated { elem } => elem.val.range(),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_read_in_every_form() {
+        let json = r#"{"nftables": [{"metainfo": {"json_schema_version": 1}},
+            {"set": {"family": "inet", "name": "s", "table": "natd", "type": "ipv4_addr", "flags": ["interval"], "elem": [
+                {"prefix": {"addr": "10.0.0.0", "len": 8}}, "192.0.2.1", {"range": ["198.51.100.0", "198.51.100.3"]},
+                {"elem": {"val": "203.0.113.9", "comment": "one"}}]}},
+            {"set": {"family": "inet", "name": "ports", "table": "natd", "type": "inet_service", "elem": [80, 443]}}]}"#;
+        let listing: Listing = serde_json::from_str(json).expect("a listing");
+        let digests: Vec<_> = listing.sets().map(Set::elements).collect();
+        let nets = ["10.0.0.0/8", "192.0.2.1/32", "198.51.100.0/30", "203.0.113.9/32"]
+            .map(|net| net.parse::<Ipv4Net>().expect("a prefix"));
+        assert_eq!(digests, [Some(ElementsDigest::of_nets(&nets)), None]);
+        assert_eq!(listing.others().count(), 0);
+    }
+
+    #[test]
+    fn what_natd_does_not_know_is_listed_by_kind() {
+        let json = r#"{"nftables": [{"flowtable": {"name": "f"}}, {"map": {"name": "m"}}]}"#;
+        let listing: Listing = serde_json::from_str(json).expect("a listing");
+        assert_eq!(listing.others().collect::<Vec<_>>(), ["flowtable", "map"]);
+    }
+}

@@ -1,0 +1,415 @@
+//! One gateway: looks at cloud and host, plans, converges, proves. The same code makes `plan`,
+//! `apply`, `verify`, `status`, `down` and each tick of `run`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::join;
+use natd_core::{
+    advise::Warning,
+    apply::{Attempt, Cloud, Outcome, Tools, apply},
+    cloud::{Instance, Interface, InterfaceFacts, Provider, RouteTable, TableSelector},
+    config::{Config, OnStop},
+    desired::{CloudFacts, Desired, Facts, desired, tables_to_ask_for},
+    error::{Error, Kind, Result},
+    host::{Host, Network, SysctlKey},
+    journal::{Journal, JournalFile},
+    model::{InterfaceId, InterfaceName, NextHop, RouteKey, RouteTableId},
+    plan::{Observed, Phase, Plan, Step, plan},
+    ruleset::FirewallKind,
+    verdict::{Judgement, Proof, judge},
+};
+use serde::Serialize;
+
+/// For how long a change may stay invisible in the cloud's answers.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a look came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// The configuration contradicts what there is; only the operator can mend it.
+    #[error("{0}")]
+    Configuration(Error),
+    /// Cloud or host didn't answer.
+    #[error("{0}")]
+    Failure(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Failure(error)
+    }
+}
+
+/// A gateway and all that it is made of.
+pub struct Gateway {
+    /// The configuration.
+    pub config: Config,
+    /// The host.
+    pub host: Host,
+    /// The cloud; `None` with `provider = "none"`.
+    pub provider: Option<Arc<dyn Provider>>,
+    /// The back end that is to hold the rules.
+    pub firewall: FirewallKind,
+    last: Option<Listed>,
+}
+
+/// What the cloud listed.
+#[derive(Clone)]
+struct Listed {
+    facts: CloudFacts,
+    interfaces: BTreeMap<InterfaceId, Arc<dyn Interface>>,
+    tables: BTreeMap<RouteTableId, Arc<dyn RouteTable>>,
+}
+
+/// How much of the world is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Cloud and host.
+    Everything,
+    /// The host; of the cloud, what was seen last. The cloud is asked if it was never seen.
+    Host,
+}
+
+/// What was seen, and what follows.
+pub struct View {
+    /// What should be.
+    pub desired: Desired,
+    /// What is.
+    pub observed: Observed,
+    /// What to do.
+    pub plan: Plan,
+    /// The host's network.
+    pub network: Network,
+    listed: Option<Listed>,
+}
+
+/// What came of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The steps.
+    pub steps: Vec<Attempt>,
+    /// What was not done because it would do harm.
+    pub refusals: Vec<Error>,
+    /// What was asked for and can't be done.
+    pub problems: Vec<Error>,
+    /// What an operator should know.
+    pub warnings: Vec<Warning>,
+    /// Whether NAT works.
+    #[serde(flatten)]
+    pub judgement: Judgement,
+    /// The routes that lead here now.
+    pub served: BTreeSet<RouteKey>,
+}
+
+impl Report {
+    /// The steps that did not come out.
+    pub fn unfinished(&self) -> impl Iterator<Item = &Attempt> {
+        self.steps.iter().filter(|attempt| matches!(attempt.outcome, Outcome::Failed(_) | Outcome::Skipped))
+    }
+}
+
+impl View {
+    /// The egress interface and its own address.
+    fn egress(&self) -> Option<(InterfaceName, IpAddr)> {
+        let rules = self.desired.rules.as_ref()?;
+        Some((rules.ruleset.egress.clone(), IpAddr::V4(rules.egress_address)))
+    }
+
+    fn judge<'a>(&self, outstanding: impl IntoIterator<Item = &'a Step>, proof: &Proof) -> Judgement {
+        judge(&self.desired, &self.plan, outstanding, proof)
+    }
+
+    /// Whether NAT works, if nothing is changed.
+    #[must_use]
+    pub fn judgement(&self, proof: &Proof) -> Judgement {
+        self.judge(&self.plan.steps, proof)
+    }
+}
+
+impl Gateway {
+    /// A gateway that has not looked at anything yet.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        host: Host,
+        provider: Option<Arc<dyn Provider>>,
+        firewall: FirewallKind,
+    ) -> Self {
+        Self { config, host, provider, firewall, last: None }
+    }
+
+    /// The machine's id in its cloud, for the journal.
+    ///
+    /// # Errors
+    /// Of the metadata service.
+    pub async fn instance(&self) -> Result<Option<Instance>> {
+        match &self.provider {
+            Some(provider) => provider.instance().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Looks at cloud and host and plans. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn look(
+        &mut self,
+        journal: &Journal,
+        look: Look,
+        contested: impl FnOnce(&Observed, &Desired) -> BTreeSet<RouteKey>,
+    ) -> Result<View, Trouble> {
+        let network = self.host.links.network().await?;
+        let listed = match (&self.provider, &self.last) {
+            (None, _) => None,
+            (Some(_), Some(last)) if look == Look::Host => Some(last.clone()),
+            (Some(provider), last) => match self.list(provider.as_ref(), journal).await {
+                Ok(listed) => Some(listed),
+                Err(error) => match last {
+                    // The data path is mended whether or not the cloud answers.
+                    Some(last) if error.kind().is_transient() => {
+                        tracing::warn!(%error, "going by what the cloud said last");
+                        Some(last.clone())
+                    }
+                    _ => return Err(error.into()),
+                },
+            },
+        };
+        self.last.clone_from(&listed);
+        let facts = Facts {
+            network,
+            firewall: self.firewall,
+            cloud: listed.as_ref().map(|listed| listed.facts.clone()),
+        };
+        let desired = desired(&self.config, &facts).map_err(|error| match error.kind() {
+            Kind::Invalid => Trouble::Configuration(error),
+            _ => Trouble::Failure(error),
+        })?;
+        let kinds = journal.firewalls.iter().copied().chain([self.firewall]).collect();
+        let observed = self.observe(&desired, journal, listed.as_ref(), &kinds).await?;
+        let contested = contested(&observed, &desired);
+        let plan = plan(&desired, &observed, journal, &contested, &self.config.verify.targets);
+        Ok(View { desired, observed, plan, network: facts.network, listed })
+    }
+
+    /// Looks at what natd has changed and plans to give it back. Changes nothing.
+    ///
+    /// # Errors
+    /// Of cloud or host.
+    pub async fn look_down(&mut self, journal: &Journal) -> Result<View> {
+        let network = self.host.links.network().await?;
+        let listed = match &self.provider {
+            Some(provider) if journal.needs_cloud() => {
+                Some(self.list_for(provider.as_ref(), journal_tables(journal)).await?)
+            }
+            None if journal.needs_cloud() => {
+                return Err(Error::new(Kind::Invalid, "give routes back", "no provider is configured")
+                    .with_advice("give --provider, or the configuration that natd ran with"));
+            }
+            _ => None,
+        };
+        let desired = Desired::default();
+        let kinds = self.host.firewalls.keys().copied().collect();
+        let observed = self.observe(&desired, journal, listed.as_ref(), &kinds).await?;
+        let plan = plan(&desired, &observed, journal, &BTreeSet::new(), &[]);
+        Ok(View { desired, observed, plan, network, listed })
+    }
+
+    /// Runs the view's plan and judges what came of it, by that proof or by a new one.
+    pub async fn converge(
+        &mut self,
+        view: &View,
+        journal: &mut JournalFile,
+        proof: Option<Proof>,
+    ) -> (Report, Proof) {
+        let tools = Tools {
+            host: &self.host,
+            cloud: self.provider.as_deref().zip(view.listed.as_ref()).map(|(provider, listed)| Cloud {
+                provider,
+                interfaces: listed.interfaces.clone(),
+                tables: listed.tables.clone(),
+            }),
+            network: &view.network,
+            egress: view.egress(),
+            patience: PATIENCE,
+        };
+        let steps = apply(&view.plan, &tools, journal).await;
+        let wrote_to_cloud = steps.iter().any(|attempt| {
+            matches!(
+                attempt.step.phase(),
+                Phase::ReturnRoutes | Phase::Checks | Phase::TakeRoutes | Phase::ReturnChecks
+            )
+        });
+        if wrote_to_cloud {
+            self.last = None;
+        }
+        let proof = match proof_among(&steps).or(proof) {
+            Some(proof) => proof,
+            None => self.prove(view).await,
+        };
+        (self.report(view, steps, &proof), proof)
+    }
+
+    /// Runs the plan of [`Gateway::look_down`].
+    pub async fn give_back(&mut self, view: &View, journal: &mut JournalFile) -> Report {
+        self.converge(view, journal, Some(Proof::Unproven)).await.0
+    }
+
+    /// Judges without changing anything.
+    pub async fn inspect(&self, view: &View) -> Report {
+        let proof = self.prove(view).await;
+        let judgement = view.judgement(&proof);
+        let served = served(view, view.plan.steps.iter());
+        Report { judgement, served, ..self.report(view, Vec::new(), &proof) }
+    }
+
+    fn report(&self, view: &View, steps: Vec<Attempt>, proof: &Proof) -> Report {
+        let outstanding = || {
+            steps
+                .iter()
+                .filter(|attempt| !matches!(attempt.outcome, Outcome::Done { .. }))
+                .map(|attempt| &attempt.step)
+        };
+        Report {
+            judgement: view.judge(outstanding(), proof),
+            served: served(view, outstanding()),
+            steps,
+            refusals: view.plan.refusals.clone(),
+            problems: view.plan.problems.clone(),
+            warnings: view.plan.warnings.clone(),
+        }
+    }
+
+    /// Reaches the targets from the egress interface's own address.
+    pub async fn prove(&self, view: &View) -> Proof {
+        let targets = &self.config.verify.targets;
+        let Some((interface, address)) = view.egress().filter(|_| !targets.is_empty()) else {
+            return Proof::Unproven;
+        };
+        natd_core::apply::prove(targets, self.host.egress.as_ref(), &interface, address).await
+    }
+
+    /// What SIGTERM does: gives back the routes of the groups with `on_stop = "restore"`, and
+    /// leaves the rest of the data path as it runs.
+    ///
+    /// # Errors
+    /// Of the cloud.
+    pub async fn restore_on_stop(&mut self, journal: &mut JournalFile) -> Result<Vec<Attempt>, Trouble> {
+        if self.config.routes.0.iter().all(|group| group.on_stop == OnStop::Keep) {
+            return Ok(Vec::new());
+        }
+        self.config.routes.0.retain(|group| group.on_stop == OnStop::Keep);
+        let mut view = self.look(&journal.journal, Look::Everything, |_, _| BTreeSet::new()).await?;
+        view.plan.steps.retain(|step| step.phase() == Phase::ReturnRoutes);
+        view.plan.left_alone.clear();
+        Ok(self.converge(&view, journal, Some(Proof::Unproven)).await.0.steps)
+    }
+
+    async fn list(&self, provider: &dyn Provider, journal: &Journal) -> Result<Listed> {
+        let asked = tables_to_ask_for(&self.config).union(&journal_tables(journal));
+        self.list_for(provider, asked).await
+    }
+
+    /// The instance first, since only it knows which subnets are its own; then interfaces and
+    /// tables side by side.
+    async fn list_for(&self, provider: &dyn Provider, mut asked: TableSelector) -> Result<Listed> {
+        let instance = provider.instance().await?;
+        asked.subnets.extend(instance.subnets.iter().cloned());
+        let (interfaces, tables) = join!(provider.interfaces(), provider.route_tables(&asked));
+        let (interfaces, tables) = (interfaces?, tables?);
+        Ok(Listed {
+            facts: CloudFacts {
+                instance,
+                interfaces: interfaces.iter().map(|interface| interface.facts().clone()).collect(),
+                tables: tables.found.iter().map(|table| table.facts().clone()).collect(),
+                missing: tables.missing,
+            },
+            interfaces: interfaces
+                .into_iter()
+                .map(|interface| (interface.facts().id.clone(), interface))
+                .collect(),
+            tables: tables.found.into_iter().map(|table| (table.facts().id.clone(), table)).collect(),
+        })
+    }
+
+    async fn observe(
+        &self,
+        desired: &Desired,
+        journal: &Journal,
+        listed: Option<&Listed>,
+        kinds: &BTreeSet<FirewallKind>,
+    ) -> Result<Observed> {
+        let mut observed = Observed::default();
+        for kind in kinds {
+            let Some(firewall) = self.host.firewalls.get(kind) else { continue };
+            match firewall.loaded().await {
+                Ok(Some(loaded)) => drop(observed.rules.insert(*kind, loaded)),
+                Ok(None) => {}
+                // A back end that isn't installed and that natd never used holds no rules of natd's.
+                Err(error) if error.kind() == Kind::NotFound
+                    && desired.rules.as_ref().map(|rules| rules.rendering.kind) != Some(*kind)
+                    && !journal.firewalls.contains(kind) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let global = SysctlKey::global("net/ipv4/ip_forward");
+        for key in desired.sysctls.keys().chain(journal.sysctls.keys()).chain([&global]) {
+            if let Some(value) = self.host.sysctl.read(key)? {
+                observed.sysctls.insert(key.clone(), value);
+            }
+        }
+        if let Some(listed) = listed {
+            let CloudFacts { interfaces, tables, .. } = &listed.facts;
+            observed.checks = interfaces
+                .iter()
+                .map(|InterfaceFacts { id, source_dest_check, .. }| (id.clone(), *source_dest_check))
+                .collect();
+            for table in tables {
+                observed.tables.insert(table.id.clone());
+                observed.routes.extend(table.routes.iter().map(|route| {
+                    let key = RouteKey { table: table.id.clone(), destination: route.destination };
+                    (key, route.clone())
+                }));
+            }
+        }
+        Ok(observed)
+    }
+}
+
+/// Whether a next hop is one of the interfaces that this machine's routes target.
+pub fn targets_us<'a>(desired: &'a Desired) -> impl Fn(&NextHop) -> bool + 'a {
+    |hop| desired.routes.values().any(|wish| *hop == NextHop::Interface(wish.target.clone()))
+}
+
+fn journal_tables(journal: &Journal) -> TableSelector {
+    TableSelector {
+        ids: journal.routes.keys().map(|key| key.table.clone()).collect(),
+        ..TableSelector::default()
+    }
+}
+
+fn served<'a>(view: &View, outstanding: impl Iterator<Item = &'a Step>) -> BTreeSet<RouteKey> {
+    let mut served = view.plan.served.clone();
+    for step in outstanding {
+        if let Step::TakeRoute { key, .. } = step {
+            served.remove(key);
+        }
+    }
+    served
+}
+
+/// The proof that the plan itself has brought.
+fn proof_among(steps: &[Attempt]) -> Option<Proof> {
+    steps.iter().find_map(|attempt| match (&attempt.step, &attempt.outcome) {
+        (Step::ProveEgress { .. }, Outcome::Done { detail }) => {
+            Some(Proof::Reached(detail.clone().unwrap_or_default()))
+        }
+        (Step::ProveEgress { .. }, Outcome::Failed(error)) => Some(Proof::Failed(error.clone())),
+        _ => None,
+    })
+}

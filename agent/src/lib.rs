@@ -1,0 +1,28 @@
+//! natd on the host: the back ends of `natd_core::host`, and the loop that keeps the gateway a gateway.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`gateway`] | looks, plans, converges, proves: what every command is made of |
+//! | [`daemon`] | the loop of `natd run` |
+//! | [`contest`] | when to leave a route to somebody else |
+//! | [`status`], [`serve`] | what the daemon tells of itself, and to whom |
+//! | [`lock`] | one natd a machine |
+//! | [`firewall`] | natd's own rules, in nftables or iptables |
+//! | [`sysctl`], [`links`], [`conntrack`], [`egress`] | the rest of the host |
+//! | [`events`] | what the kernel reports of itself |
+//! | `netlink`, [`process`] | how the kernel and other programs are asked |
+
+pub mod conntrack;
+pub mod contest;
+pub mod daemon;
+pub mod egress;
+pub mod events;
+pub mod firewall;
+pub mod gateway;
+pub mod links;
+pub mod lock;
+mod netlink;
+pub mod process;
+pub mod serve;
+pub mod status;
+pub mod sysctl;

@@ -1,0 +1,125 @@
+//! The firewall's back ends against the kernel, each test in a network namespace of its own.
+
+#![expect(clippy::expect_used, reason = "tests panic where it isn't as they expect")]
+
+use std::{
+    fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration,
+};
+
+use natd_agent::firewall::{BackEnds, Iptables, Nftables};
+use natd_core::{
+    error::Kind,
+    host::Firewall,
+    ruleset::{FirewallKind, Rendering, Ruleset, Translation},
+};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set, set_capabilities};
+use tokio::process::Command;
+
+#[path = "../common/mod.rs"]
+mod common;
+mod iptables;
+mod nftables;
+mod packets;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const LOCK: &str = "/run/xtables.lock";
+
+fn ruleset(sources: &[&str]) -> Ruleset {
+    let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().expect("a prefix")).collect();
+    Ruleset {
+        egress: "eth0".parse().expect("a name"),
+        ingress: ["eth0", "eth1"].map(|name| name.parse().expect("a name")).into(),
+        sources: nets(sources),
+        exclude: nets(&["10.0.0.0/8"]),
+        translation: Translation::Snat([10, 10, 1, 5].into()),
+        random_fully: true,
+    }
+}
+
+fn rendering(kind: FirewallKind) -> Rendering {
+    ruleset(&["10.10.0.0/17", "10.10.128.0/17", "10.20.0.7/32"]).render(kind)
+}
+
+fn other_rendering(kind: FirewallKind) -> Rendering {
+    Ruleset { translation: Translation::Masquerade, ..ruleset(&["192.168.0.0/24"]) }.render(kind)
+}
+
+async fn assert_intact(firewall: &dyn Firewall, rendering: &Rendering) {
+    let loaded = firewall.loaded().await.expect("readable").expect("loaded");
+    assert_eq!(loaded.digest.as_ref(), Some(&rendering.digest));
+    assert_eq!(loaded.damage, [""; 0]);
+}
+
+/// Loads, does that, and expects those words to describe the damage; `None` if nothing is left.
+async fn assert_damage(firewall: &dyn Firewall, tampering: &str, expected: Option<&str>) {
+    let rendering = rendering(firewall.kind());
+    firewall.load(&rendering).await.expect("loads over anything");
+    assert_intact(firewall, &rendering).await;
+    run(tampering).await;
+    let loaded = firewall.loaded().await.expect("readable");
+    match expected {
+        None => assert_eq!(loaded, None, "{tampering}"),
+        Some(words) => {
+            let damage = loaded.expect("damaged, not absent").damage;
+            assert!(damage.iter().any(|line| line.contains(words)), "{tampering}: {damage:?}");
+        }
+    }
+}
+
+/// Runs the test in a network namespace of its own, and so the programs that it starts.
+fn in_namespace(test: impl AsyncFnOnce() + Send) {
+    common::Namespace::new("firewall").block_on(test);
+}
+
+/// What the shell command prints; it must succeed.
+async fn run(command: &str) -> String {
+    let output = Command::new("sh").args(["-ec", command]).output().await.expect("a shell");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {complaint}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// An executable script.
+async fn script(path: &Path, text: &str) {
+    tokio::fs::write(path, format!("#!/bin/sh\n{text}")).await.expect("written");
+    tokio::fs::set_permissions(path, Permissions::from_mode(0o755)).await.expect("executable");
+}
+
+#[test]
+fn without_the_capability_both_are_denied() {
+    in_namespace(|| async {
+        // Out of the bounding set, so that root's programs don't get it back.
+        remove_capability_from_bounding_set(CapabilitySet::NET_ADMIN).expect("root");
+        let mut sets = rustix::thread::capabilities(None).expect("readable");
+        for set in [&mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
+            set.remove(CapabilitySet::NET_ADMIN);
+        }
+        set_capabilities(None, sets).expect("fewer are always possible");
+        for firewall in BackEnds::default().by_kind().values() {
+            let rendering = rendering(firewall.kind());
+            for error in [firewall.load(&rendering).await, firewall.unload().await] {
+                let error = error.expect_err("not permitted");
+                assert_eq!(error.kind(), Kind::Denied, "{error}");
+                assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+            }
+        }
+    });
+}
+
+#[tokio::test]
+async fn nftables_is_chosen_before_iptables_and_both_packages_are_named() {
+    let back_ends = |nft: &str, iptables: &'static str| BackEnds {
+        nftables: Arc::new(Nftables::new(nft, DEADLINE)),
+        iptables: Arc::new(Iptables::new(iptables, LOCK, DEADLINE)),
+    };
+    let choice = back_ends("nft", "iptables").choose().await.expect("both are here");
+    assert_eq!(choice.kind, FirewallKind::Nftables);
+    let choice = back_ends("/nowhere/nft", "iptables-legacy").choose().await.expect("one is here");
+    assert_eq!(choice.kind, FirewallKind::Iptables);
+    assert!(choice.reason.contains("legacy"), "{}", choice.reason);
+    let error =
+        back_ends("/nowhere/nft", "/nowhere/iptables").choose().await.expect_err("none is here");
+    assert_eq!(error.kind(), Kind::NotFound);
+    let advice = error.advice().expect("an advice");
+    assert!(advice.contains("nftables") && advice.contains("iptables"), "{advice}");
+}

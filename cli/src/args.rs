@@ -1,0 +1,90 @@
+//! The command line: commands and flags, as clap knows them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Turns this machine into the NAT gateway of its private subnets, and keeps it one.
+///
+/// Without a command, natd runs as the daemon.
+#[derive(Debug, Parser)]
+#[command(name = "natd", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do; the default is `run`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Read this configuration file, in place of /etc/natd/natd.toml and /etc/natd/conf.d
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The cloud that this machine is in: aws, or none for this host alone
+    #[arg(long, global = true, value_name = "NAME")]
+    pub provider: Option<String>,
+
+    /// For people, or for programs
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub output: Format,
+
+    /// How much is logged: error, warn, info, debug, trace
+    #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
+    pub log_level: tracing::Level,
+
+    /// How it is logged, on standard error
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub log_format: Format,
+
+    /// Prefix of all files that natd reads and writes, for images and tests
+    #[arg(long, global = true, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
+/// A form of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What natd can be asked to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Converge, and go on doing so until told to stop
+    Run,
+    /// Show what apply would do; changes nothing
+    Plan {
+        /// Exit with 2 if changes are pending
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Converge once
+    Apply,
+    /// Check that NAT works: rules, forwarding, interfaces, routes, the way out; changes nothing
+    Verify,
+    /// Tell whether NAT works, by what, and what to know; changes nothing
+    Status,
+    /// Give back everything that natd has changed
+    Down,
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What can be asked of the configuration.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ConfigCommand {
+    /// Say whether it can be used; asks neither cloud nor host
+    Check,
+    /// Print it as it results from all layers, defaults included
+    Show,
+}

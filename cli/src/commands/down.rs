@@ -1,0 +1,22 @@
+//! `natd down`: gives back everything that natd has changed.
+
+use crate::{
+    args::{Common, Format},
+    exit::Exit,
+    output::{self, print_json},
+    session::{self, Obstacle},
+};
+
+/// Gives back: routes first, rules last.
+pub async fn run(common: &Common) -> Result<Exit, Obstacle> {
+    let config = session::configuration(common)?;
+    let mut gateway = session::gateway(config).await?;
+    let (_lock, mut journal) = session::to_change(&common.root, &gateway).await?;
+    let view = gateway.look_down(&journal.journal).await?;
+    let report = gateway.give_back(&view, &mut journal).await;
+    match common.output {
+        Format::Json => print_json(&report),
+        Format::Text => output::report::print_return(&report, &view.plan),
+    }
+    Ok(Exit::of_return(&report))
+}

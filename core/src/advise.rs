@@ -1,0 +1,120 @@
+//! What stands in the way of packets and isn't natd's to change: warnings, as a pure function.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::{
+    config::Config,
+    desired::{Desired, Facts},
+    host::Link,
+    model::{NextHop, RouteState},
+    ruleset::{Ruleset, Translation},
+};
+
+/// Something that an operator should know. Nothing is done about it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Warning {
+    /// A stable name for programs: `no-public-address`.
+    pub code: &'static str,
+    /// What it is, what follows, and what to do.
+    pub message: String,
+}
+
+/// Everything worth a warning, in the order of a packet's way: in, out, back.
+pub(crate) fn advise(
+    config: &Config,
+    facts: &Facts,
+    desired: &Desired,
+    egress: &Link,
+    ruleset: &Ruleset,
+) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |code, message: String| warnings.push(Warning { code, message });
+
+    if let Some(cloud) = &facts.cloud {
+        let port_of = |mac| cloud.interfaces.iter().find(|port| Some(port.mac) == mac);
+        let targets = cloud
+            .interfaces
+            .iter()
+            .filter(|port| desired.routes.values().any(|wish| wish.target == port.id));
+        for port in targets {
+            match &port.security {
+                Ok(rules) if !rules.inbound_by_reference => {
+                    let shut_out: Vec<String> = ruleset
+                        .sources
+                        .iter()
+                        .filter(|source| !rules.inbound.iter().any(|net| overlaps(*net, IpNet::V4(**source))))
+                        .map(ToString::to_string)
+                        .collect();
+                    if !shut_out.is_empty() {
+                        warn(
+                            "security-group-in",
+                            format!(
+                                "the security groups of {} let {} in by no port: allow the private hosts' traffic there",
+                                port.id,
+                                shut_out.join(", ")
+                            ),
+                        );
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => warn("security-groups-unread", format!("security groups are not judged: {error}")),
+            }
+        }
+        if let Some(port) = port_of(egress.mac) {
+            if port.security.as_ref().is_ok_and(|rules| !rules.outbound) {
+                warn(
+                    "security-group-out",
+                    format!("the security groups of {} let nothing out: allow traffic to the internet there", port.id),
+                );
+            }
+            let translated = match ruleset.translation {
+                Translation::Snat(address) => Some(IpAddr::V4(address)),
+                Translation::Masquerade => port.addresses.first().map(|address| address.private),
+            };
+            let public = port
+                .addresses
+                .iter()
+                .find(|address| Some(address.private) == translated)
+                .and_then(|address| address.public);
+            if public.is_none() {
+                let address = translated.map_or_else(String::new, |address| format!(" ({address})"));
+                warn(
+                    "no-public-address",
+                    format!(
+                        "the egress interface {}{address} has no public address: nothing comes back from the internet until it has one",
+                        port.id
+                    ),
+                );
+            }
+            let to_internet = cloud.table_of(port).map(|table| {
+                table.routes.iter().any(|route| {
+                    matches!(route.next_hop, NextHop::InternetGateway(_))
+                        && route.state == RouteState::Active
+                })
+            });
+            if to_internet == Some(false) {
+                warn(
+                    "no-internet-route",
+                    format!(
+                        "the route table of {}, the egress interface's subnet, has no route to an internet gateway: packets would leave and nothing would come back",
+                        port.subnet
+                    ),
+                );
+            }
+        }
+        if !desired.wants_routes {
+            warn("no-tables", "no route tables are configured: natd translates, and no route brings it anything to translate; see routes.tables".to_owned());
+        }
+    }
+    if config.verify.targets.is_empty() {
+        warn("unproven", "verify.targets is empty: that packets get out stays unproven".to_owned());
+    }
+    warnings
+}
+
+fn overlaps(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b) || b.contains(&a)
+}

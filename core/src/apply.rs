@@ -1,0 +1,466 @@
+//! Runs a plan's steps in order. What fails stops only what depends on it.
+//!
+//! Before a phase, what it is going to change is in the journal, on the disk. After a phase that
+//! wrote to the cloud, the cloud is read back until it shows the change: clouds are eventually
+//! consistent, and nothing may be built on a change that isn't there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::{StreamExt, future::join_all, stream};
+use serde::Serialize;
+
+use crate::{
+    cloud::{Interface, Provider, RouteTable, TableSelector},
+    desired::{Rules, Weight},
+    error::{Error, Kind, Result},
+    host::{Egress, Host, Network, SysctlKey},
+    journal::{EarlierSysctl, EarlierTarget, JournalFile},
+    model::{InterfaceId, InterfaceName, NextHop, RouteKey, RouteTableId},
+    plan::{Entry, Phase, Plan, Step},
+    ruleset::{FirewallKind, Ruleset},
+    verdict::Proof,
+};
+
+/// How many cloud writes are under way at once.
+const CONCURRENCY: usize = 8;
+
+/// What steps are done with.
+pub struct Tools<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// The cloud, with what it listed when the plan was made.
+    pub cloud: Option<Cloud<'a>>,
+    /// The host's network when the plan was made.
+    pub network: &'a Network,
+    /// The way out, for the proof.
+    pub egress: Option<(InterfaceName, IpAddr)>,
+    /// For how long a change may stay invisible in the cloud's answers.
+    pub patience: Duration,
+}
+
+/// A cloud and what it listed.
+pub struct Cloud<'a> {
+    /// The cloud.
+    pub provider: &'a dyn Provider,
+    /// Its interfaces.
+    pub interfaces: BTreeMap<InterfaceId, Arc<dyn Interface>>,
+    /// Its tables.
+    pub tables: BTreeMap<RouteTableId, Arc<dyn RouteTable>>,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Done, and seen to be done.
+    Done {
+        /// What else there is to say: "3 connections".
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
+    /// Not done, and nothing depends on it.
+    Warned(Error),
+    /// Not done.
+    Failed(Error),
+    /// Not tried, because what it depends on failed.
+    Skipped,
+}
+
+/// A step and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// The step.
+    #[serde(flatten)]
+    pub step: Step,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Runs the plan. Every step gets an outcome; every change made is logged in one line.
+pub async fn apply(plan: &Plan, tools: &Tools<'_>, journal: &mut JournalFile) -> Vec<Attempt> {
+    let mut attempts: Vec<Attempt> = Vec::with_capacity(plan.steps.len());
+    let mut failed_phases = BTreeSet::new();
+    for steps in plan.steps.chunk_by(|a, b| a.phase() == b.phase()) {
+        let Some(phase) = steps.first().map(Step::phase) else { continue };
+        let outcomes = if phase.needs().iter().any(|needed| failed_phases.contains(needed)) {
+            vec![Outcome::Skipped; steps.len()]
+        } else {
+            run_phase(phase, steps, tools, journal).await
+        };
+        for (step, outcome) in steps.iter().zip(outcomes) {
+            log(step, &outcome);
+            if matches!(outcome, Outcome::Done { .. }) {
+                settle(step, journal);
+            } else if step.is_needed() {
+                failed_phases.insert(phase);
+            }
+            attempts.push(Attempt { step: step.clone(), outcome });
+        }
+    }
+    for entry in &plan.left_alone {
+        tracing::info!(what = %entry.what, why = %entry.why, "left alone");
+        match &entry.what {
+            Entry::Route(key) => drop(journal.journal.routes.remove(key)),
+            Entry::Check(interface) => _ = journal.journal.checks.remove(interface),
+            Entry::Sysctl(key) => drop(journal.journal.sysctls.remove(key)),
+        }
+    }
+    if let Err(error) = journal.save() {
+        // What is in it has been given back already, and giving back looks before it acts.
+        tracing::warn!(%error, "the journal keeps entries that are done with");
+    }
+    attempts
+}
+
+async fn run_phase(
+    phase: Phase,
+    steps: &[Step],
+    tools: &Tools<'_>,
+    journal: &mut JournalFile,
+) -> Vec<Outcome> {
+    for step in steps {
+        enter(step, journal);
+    }
+    if let Err(error) = journal.save() {
+        // natd's own rules are known by their name, journal or not: a full disk must not keep
+        // them from being repaired.
+        if phase != Phase::Rules {
+            return vec![Outcome::Failed(error); steps.len()];
+        }
+        tracing::warn!(%error, "natd's rules are loaded all the same");
+    }
+    // Writes to the cloud go side by side; the host's few are in order.
+    let width = match phase {
+        Phase::ReturnRoutes | Phase::TakeRoutes | Phase::Checks | Phase::ReturnChecks => CONCURRENCY,
+        _ => 1,
+    };
+    let results: Vec<_> =
+        stream::iter(steps.iter().map(|step| run(step, tools))).buffered(width).collect().await;
+    let mut outcomes: Vec<Outcome> = steps
+        .iter()
+        .zip(results)
+        .map(|(step, result)| match result {
+            Ok(detail) => Outcome::Done { detail },
+            Err(error) if matches!(step, Step::SetSysctl { weight: Weight::Optional, .. }) => {
+                Outcome::Warned(error)
+            }
+            Err(error) => Outcome::Failed(error),
+        })
+        .collect();
+    if let Some(cloud) = &tools.cloud {
+        confirm(steps, &mut outcomes, cloud, tools.patience).await;
+    }
+    outcomes
+}
+
+/// Notes what the step is going to change.
+fn enter(step: &Step, file: &mut JournalFile) {
+    let journal = &mut file.journal;
+    match step {
+        Step::LoadRules { rules, .. } => {
+            journal.firewalls.insert(rules.rendering.kind);
+            journal.stale_flows = true;
+        }
+        Step::SetSysctl { key, from: Some(earlier), to, .. } => {
+            let earlier = EarlierSysctl { earlier: earlier.clone(), ours: to.clone() };
+            journal.sysctls.entry(key.clone()).or_insert(earlier).ours.clone_from(to);
+        }
+        Step::SwitchCheckOff { interface } => {
+            journal.checks.insert(interface.clone());
+        }
+        Step::TakeRoute { key, target, from } => {
+            let entry = journal.routes.entry(key.clone()).or_default();
+            entry.ours.insert(target.clone());
+            if let Some(route) = from.as_ref().filter(|route| !entry.is_ours(&route.next_hop)) {
+                entry.earlier = Some(EarlierTarget {
+                    next_hop: route.next_hop.clone(),
+                    origin: route.origin,
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Drops what is done with.
+fn settle(step: &Step, file: &mut JournalFile) {
+    let journal = &mut file.journal;
+    match step {
+        Step::LoadRules { .. } | Step::ClearStaleFlows { .. } => journal.stale_flows = false,
+        Step::ReturnRoute { key, .. } => drop(journal.routes.remove(key)),
+        Step::SwitchCheckOn { interface } => _ = journal.checks.remove(interface),
+        Step::RestoreSysctl { key, .. } => drop(journal.sysctls.remove(key)),
+        Step::UnloadRules { kind } => {
+            journal.firewalls.remove(kind);
+            journal.stale_flows &= !journal.firewalls.is_empty();
+        }
+        _ => {}
+    }
+}
+
+/// One line for a change made, none for what changed nothing.
+fn log(step: &Step, outcome: &Outcome) {
+    match outcome {
+        Outcome::Done { .. } if !step.is_change() => tracing::debug!("done: {step}"),
+        Outcome::Done { detail: None } => tracing::info!("done: {step}{}", found(step)),
+        Outcome::Done { detail: Some(detail) } => tracing::info!("done: {step}{}; {detail}", found(step)),
+        Outcome::Warned(error) => tracing::warn!(%error, "not done: {step}"),
+        Outcome::Failed(error) => tracing::error!(%error, "failed: {step}"),
+        Outcome::Skipped => tracing::warn!("skipped: {step}"),
+    }
+}
+
+/// What was there before, for the log.
+fn found(step: &Step) -> String {
+    match step {
+        Step::LoadRules { damage, .. } if !damage.is_empty() => format!(" ({})", damage.join(", ")),
+        Step::SetSysctl { from: Some(from), .. } => format!(" (was {from})"),
+        Step::TakeRoute { from: Some(route), .. } => format!(" (was {})", route.next_hop),
+        _ => String::new(),
+    }
+}
+
+async fn run(step: &Step, tools: &Tools<'_>) -> Result<Option<String>> {
+    match step {
+        Step::LoadRules { rules, .. } => load_rules(rules, tools).await,
+        Step::ClearStaleFlows { ruleset, egress_address } => {
+            clear_stale(ruleset, *egress_address, tools).await
+        }
+        Step::UnloadRules { kind } => firewall(*kind, tools)?.unload().await.map(|()| None),
+        Step::SetSysctl { key, to, .. } | Step::RestoreSysctl { key, to, .. } => {
+            write_sysctl(key, to, tools).map(|()| None)
+        }
+        Step::SwitchCheckOff { interface } => switch_check(interface, false, tools).await,
+        Step::SwitchCheckOn { interface } => switch_check(interface, true, tools).await,
+        Step::ProveEgress { targets } => prove_step(targets, tools).await,
+        Step::TakeRoute { key, target, .. } => {
+            let next_hop = NextHop::Interface(target.clone());
+            table(key, tools)?.put(key.destination, &next_hop).await.map(|()| None)
+        }
+        Step::ReturnRoute { key, to, .. } => return_route(key, to.as_ref(), tools).await,
+    }
+}
+
+fn firewall<'a>(kind: FirewallKind, tools: &'a Tools<'_>) -> Result<&'a dyn crate::host::Firewall> {
+    tools.host.firewalls.get(&kind).map(AsRef::as_ref).ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("use {kind}"), "this host doesn't have it")
+    })
+}
+
+async fn load_rules(rules: &Rules, tools: &Tools<'_>) -> Result<Option<String>> {
+    let firewall = firewall(rules.rendering.kind, tools)?;
+    firewall.load(&rules.rendering).await?;
+    let doing = || format!("load natd's {} rules", rules.rendering.kind);
+    match firewall.loaded().await? {
+        Some(loaded) if loaded.digest.as_ref() == Some(&rules.rendering.digest) && loaded.damage.is_empty() => {}
+        Some(loaded) => {
+            let damage = if loaded.damage.is_empty() { "they are other rules".to_owned() } else { loaded.damage.join(", ") };
+            return Err(Error::new(Kind::Conflict, doing(), format!("read back, {damage}"))
+                .with_advice("something else on this host changes natd's rules: find it"));
+        }
+        None => {
+            return Err(Error::new(Kind::Conflict, doing(), "read back, they are not there")
+                .with_advice("something else on this host removes natd's rules: find it"));
+        }
+    }
+    clear_stale(&rules.ruleset, rules.egress_address, tools).await
+}
+
+async fn clear_stale(
+    ruleset: &Ruleset,
+    egress_address: Ipv4Addr,
+    tools: &Tools<'_>,
+) -> Result<Option<String>> {
+    let network = tools.network;
+    let deleted = tools
+        .host
+        .conntrack
+        .delete_where(&|flow| ruleset.makes_stale(flow, network, IpAddr::V4(egress_address)))
+        .await?;
+    Ok((deleted > 0).then(|| format!("{deleted} connections began before the rules and were deleted")))
+}
+
+fn write_sysctl(key: &SysctlKey, to: &str, tools: &Tools<'_>) -> Result<()> {
+    let sysctl = &tools.host.sysctl;
+    sysctl.write(key, to)?;
+    match sysctl.read(key)? {
+        Some(now) if now == to => Ok(()),
+        now => Err(Error::new(
+            Kind::Conflict,
+            format!("set {key} = {to}"),
+            format!("read back, it is {}", now.as_deref().unwrap_or("gone")),
+        )),
+    }
+}
+
+fn cloud<'a, 'b>(tools: &'a Tools<'b>) -> Result<&'a Cloud<'b>> {
+    tools.cloud.as_ref().ok_or_else(|| {
+        Error::new(Kind::Unsupported, "change routes and interfaces", "provider = \"none\" has no cloud")
+    })
+}
+
+fn table<'a>(key: &RouteKey, tools: &'a Tools<'_>) -> Result<&'a dyn RouteTable> {
+    cloud(tools)?.tables.get(&key.table).map(AsRef::as_ref).ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("change {key}"), "the table was not listed")
+    })
+}
+
+async fn switch_check(id: &InterfaceId, enabled: bool, tools: &Tools<'_>) -> Result<Option<String>> {
+    let interface = cloud(tools)?.interfaces.get(id).ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("change the source/destination check of {id}"), "it is not attached")
+    })?;
+    interface.set_source_dest_check(enabled).await.map(|()| None)
+}
+
+async fn return_route(key: &RouteKey, to: Option<&NextHop>, tools: &Tools<'_>) -> Result<Option<String>> {
+    let table = table(key, tools)?;
+    let Some(next_hop) = to else {
+        return table.remove(key.destination).await.map(|()| None);
+    };
+    match table.put(key.destination, next_hop).await {
+        // Its earlier target is gone: a black hole in its place would serve nobody.
+        Err(error) if error.kind() == Kind::NotFound => {
+            table.remove(key.destination).await?;
+            Ok(Some(format!("its earlier target {next_hop} is gone, so the route is removed")))
+        }
+        result => result.map(|()| None),
+    }
+}
+
+async fn prove_step(targets: &[String], tools: &Tools<'_>) -> Result<Option<String>> {
+    let (interface, address) = tools.egress.as_ref().ok_or_else(|| {
+        Error::new(Kind::Invalid, "prove the way out", "the egress interface is not known")
+    })?;
+    match prove(targets, tools.host.egress.as_ref(), interface, *address).await {
+        Proof::Reached(target) => Ok(Some(target)),
+        Proof::Failed(error) => Err(error.with_advice(
+            "no route is taken while this machine itself can't reach the internet",
+        )),
+        Proof::Unproven => Ok(None),
+    }
+}
+
+/// Tries all targets side by side; one that answers is proof.
+pub async fn prove(
+    targets: &[String],
+    egress: &dyn Egress,
+    interface: &InterfaceName,
+    address: IpAddr,
+) -> Proof {
+    let tries = targets.iter().map(|target| egress.reach(target, interface, Some(address)));
+    let mut failures = Vec::new();
+    for (target, result) in targets.iter().zip(join_all(tries).await) {
+        match result {
+            Ok(()) => return Proof::Reached(target.clone()),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    if failures.is_empty() {
+        return Proof::Unproven;
+    }
+    Proof::Failed(Error::new(Kind::Unreachable, "prove the way out", failures.join("; ")))
+}
+
+/// Asks the cloud until it shows what was written, or patience ends.
+async fn confirm(steps: &[Step], outcomes: &mut [Outcome], cloud: &Cloud<'_>, patience: Duration) {
+    let mut delays = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(3))
+        .with_total_delay(Some(patience))
+        .without_max_times()
+        .with_jitter()
+        .build();
+    loop {
+        let seen = Seen::ask(steps, outcomes, cloud).await;
+        let mut waiting = false;
+        let delay = delays.next();
+        for (step, outcome) in steps.iter().zip(outcomes.iter_mut()) {
+            if !matches!(outcome, Outcome::Done { .. }) {
+                continue;
+            }
+            match seen.as_ref().map(|seen| seen.shows(step)) {
+                Ok(true) => {}
+                _ if delay.is_some() => waiting = true,
+                Ok(false) => {
+                    *outcome = Outcome::Failed(
+                        Error::new(
+                            Kind::Conflict,
+                            step.to_string(),
+                            format!("the cloud accepted it and doesn't show it after {} s", patience.as_secs()),
+                        )
+                        .with_advice("something else may be changing it back: find it; natd tries again"),
+                    );
+                }
+                Err(error) => *outcome = Outcome::Failed(error.clone()),
+            }
+        }
+        match delay {
+            Some(delay) if waiting => tokio::time::sleep(delay).await,
+            _ => return,
+        }
+    }
+}
+
+/// What the cloud shows after a write.
+#[derive(Default)]
+struct Seen {
+    checks: BTreeMap<InterfaceId, bool>,
+    routes: BTreeMap<RouteKey, NextHop>,
+}
+
+impl Seen {
+    async fn ask(steps: &[Step], outcomes: &[Outcome], cloud: &Cloud<'_>) -> Result<Self> {
+        let mut tables = TableSelector::default();
+        let mut checks = false;
+        for (step, outcome) in steps.iter().zip(outcomes) {
+            match (step, outcome) {
+                (Step::TakeRoute { key, .. } | Step::ReturnRoute { key, .. }, Outcome::Done { .. }) => {
+                    tables.ids.insert(key.table.clone());
+                }
+                (Step::SwitchCheckOff { .. } | Step::SwitchCheckOn { .. }, Outcome::Done { .. }) => {
+                    checks = true;
+                }
+                _ => {}
+            }
+        }
+        let mut seen = Self::default();
+        if checks {
+            for interface in cloud.provider.interfaces().await? {
+                let facts = interface.facts();
+                seen.checks.insert(facts.id.clone(), facts.source_dest_check);
+            }
+        }
+        if tables != TableSelector::default() {
+            for table in cloud.provider.route_tables(&tables).await?.found {
+                let facts = table.facts();
+                seen.routes.extend(facts.routes.iter().map(|route| {
+                    let key = RouteKey { table: facts.id.clone(), destination: route.destination };
+                    (key, route.next_hop.clone())
+                }));
+            }
+        }
+        Ok(seen)
+    }
+
+    fn shows(&self, step: &Step) -> bool {
+        match step {
+            Step::SwitchCheckOff { interface } => self.checks.get(interface) == Some(&false),
+            Step::SwitchCheckOn { interface } => self.checks.get(interface) == Some(&true),
+            Step::TakeRoute { key, target, .. } => {
+                self.routes.get(key) == Some(&NextHop::Interface(target.clone()))
+            }
+            // What it went back to may be a propagated route or, its target being gone, nothing.
+            Step::ReturnRoute { key, to, .. } => match to {
+                Some(next_hop) => self.routes.get(key).is_none_or(|now| now == next_hop),
+                None => !matches!(self.routes.get(key), Some(NextHop::Interface(_))),
+            },
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a type alone can't refuse: values that don't go together, and keys of a later version.
+
+use super::{Config, ConntrackMax, Mode, NetworkSpec, Persist};
+
+impl Config {
+    /// All that is wrong with it, as `(key, what and what to do)`. Nothing is touched until this
+    /// is empty.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut refuse = |key: &str, why: String| problems.push((key.to_owned(), why));
+
+        if self.provider.is_none() {
+            refuse(
+                "provider",
+                "is not set; write provider = \"aws\" (or none, for this host alone) or give --provider".to_owned(),
+            );
+        }
+        self.check_nat(&mut refuse);
+        for (index, group) in self.routes.0.iter().enumerate() {
+            let key = |name: &str| match self.routes.0.len() {
+                1 => format!("routes.{name}"),
+                _ => format!("routes.{index}.{name}"),
+            };
+            if group.destinations.is_empty() {
+                refuse(&key("destinations"), "is empty; the usual value is [\"0.0.0.0/0\"]".to_owned());
+            }
+            for destination in &group.destinations {
+                if destination.addr() != destination.network() {
+                    refuse(
+                        &key("destinations"),
+                        format!("{destination} has bits set behind its prefix; the network is {}", destination.trunc()),
+                    );
+                }
+                if destination.network().is_ipv6() {
+                    refuse(&key("destinations"), format!("{destination} is IPv6, which this version of natd does not translate"));
+                }
+            }
+        }
+        for target in &self.verify.targets {
+            let well_formed = target
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
+            if !well_formed {
+                refuse("verify.targets", format!("{target:?} is not HOST:PORT"));
+            }
+        }
+        for (key, interval) in
+            [("verify.interval", self.verify.interval), ("service.interval", self.service.interval)]
+        {
+            if interval.is_zero() {
+                refuse(key, "is 0; the usual value is \"30s\"".to_owned());
+            }
+        }
+        if self.conntrack.max == Some(ConntrackMax::Auto) {
+            refuse("conntrack.max", "\"auto\" is not in this version of natd; give a number or leave it out".to_owned());
+        }
+        problems
+    }
+
+    fn check_nat(&self, refuse: &mut impl FnMut(&str, String)) {
+        let nat = &self.nat;
+        if nat.sources.is_empty() {
+            refuse("nat.sources", "is empty: nobody's packets would be translated; write [\"vpc\"] or CIDRs".to_owned());
+        }
+        for (key, specs) in [("nat.sources", &nat.sources), ("nat.exclude", &nat.exclude)] {
+            for spec in specs {
+                if matches!(spec, NetworkSpec::Net(net) if net.network().is_ipv6()) {
+                    refuse(key, format!("{spec} is IPv6, which this version of natd does not translate"));
+                }
+            }
+        }
+        match (nat.mode, nat.addresses.len()) {
+            (Mode::Masquerade, 1..) => refuse(
+                "nat.addresses",
+                "goes with mode = \"snat\"; masquerading takes the interface's own address".to_owned(),
+            ),
+            (Mode::Snat, 2..) => refuse(
+                "nat.addresses",
+                "has several addresses; this version of natd translates to one".to_owned(),
+            ),
+            _ => {}
+        }
+        if !nat.forward.is_empty() {
+            refuse("nat.forward", "port forwarding is not in this version of natd".to_owned());
+        }
+        if !matches!(nat.persist, Persist::Auto | Persist::None) {
+            refuse(
+                "nat.persist",
+                "this version of natd has \"auto\" and \"none\": its own start at boot loads the rules".to_owned(),
+            );
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The layers of the configuration. figment merges them: tables merge key by key, everything else,
+//! lists included, is replaced by the later layer.
+//!
+//! Defaults → `/etc/natd/natd.toml` (or `.yaml`, `.json`) → `/etc/natd/conf.d/*` in name order →
+//! `NATD_*` → flags.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use figment::{
+    Figment,
+    error::{Actual, Kind},
+    providers::{Env, Format, Json, Serialized, Toml, Yaml},
+};
+
+use super::Config;
+
+/// Where a configuration comes from.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    /// What prefixes `/etc/natd`.
+    pub root: PathBuf,
+    /// A file named by the operator, in place of `/etc/natd/natd.*` and `/etc/natd/conf.d`.
+    pub file: Option<PathBuf>,
+    /// The flag `--provider`, not yet known to be one.
+    pub provider: Option<String>,
+}
+
+/// Why a configuration can't be used: every reason, one a line, each with file and key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The reasons.
+    pub reasons: Vec<String>,
+}
+
+impl ConfigError {
+    fn one(reason: impl Into<String>) -> Self {
+        Self { reasons: vec![reason.into()] }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reasons.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The formats, by file name extension.
+const EXTENSIONS: [&str; 4] = ["toml", "yaml", "yml", "json"];
+
+impl Layers {
+    /// Reads, merges and checks all layers.
+    ///
+    /// # Errors
+    /// A file that can't be read or parsed, an unknown key (with the nearest known one), a value
+    /// of the wrong form, or values that don't go together.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let files = self.files()?;
+        let mut figment = Figment::new();
+        for file in &files {
+            figment = merge(figment, file)?;
+        }
+        figment = figment.merge(Env::prefixed("NATD_").split("__"));
+        if let Some(provider) = &self.provider {
+            figment = figment.merge(Serialized::default("provider", provider));
+        }
+        let config: Config = figment.extract().map_err(|errors| ConfigError {
+            reasons: errors.into_iter().map(|error| explain(&error)).collect(),
+        })?;
+        let problems = config.problems();
+        if problems.is_empty() {
+            return Ok(config);
+        }
+        let reasons = problems
+            .into_iter()
+            .map(|(key, why)| match origin(&figment, &key) {
+                Some(origin) => format!("{origin}: {key}: {why}"),
+                None => format!("{key}: {why}{}", if files.is_empty() { self.looked_in() } else { String::new() }),
+            })
+            .collect();
+        Err(ConfigError { reasons })
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.root.join("etc/natd")
+    }
+
+    fn looked_in(&self) -> String {
+        format!(" (no configuration file was found in {})", self.directory().display())
+    }
+
+    /// The files that exist, in the order in which they are merged.
+    fn files(&self) -> Result<Vec<PathBuf>, ConfigError> {
+        if let Some(file) = &self.file {
+            return Ok(vec![file.clone()]);
+        }
+        let main: Vec<PathBuf> = EXTENSIONS
+            .iter()
+            .map(|extension| self.directory().join(format!("natd.{extension}")))
+            .filter(|path| path.symlink_metadata().is_ok())
+            .collect();
+        if let [first, second, ..] = main.as_slice() {
+            return Err(ConfigError::one(format!(
+                "{} and {} both exist; keep one of them",
+                first.display(),
+                second.display()
+            )));
+        }
+        let conf_d = self.directory().join("conf.d");
+        let mut parts = match fs::read_dir(&conf_d) {
+            Ok(entries) => entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<io::Result<Vec<_>>>()
+                .map_err(|error| unreadable(&conf_d, &error))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(unreadable(&conf_d, &error)),
+        };
+        // Editors and package managers leave other files behind: `.natd.toml.swp`, `x.toml.rpmsave`.
+        parts.retain(|path| {
+            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            !hidden && EXTENSIONS.contains(&extension(path))
+        });
+        parts.sort();
+        Ok(main.into_iter().chain(parts).collect())
+    }
+}
+
+fn extension(path: &Path) -> &str {
+    path.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
+    ConfigError::one(format!("{}: can't be read: {error}", path.display()))
+}
+
+fn merge(figment: Figment, path: &Path) -> Result<Figment, ConfigError> {
+    // figment takes a file that it can't open for one that isn't there.
+    fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    match extension(path) {
+        "toml" => Ok(figment.merge(Toml::file_exact(path))),
+        "yaml" | "yml" => Ok(figment.merge(Yaml::file_exact(path))),
+        "json" => Ok(figment.merge(Json::file_exact(path))),
+        other => Err(ConfigError::one(format!(
+            "{}: the format {other:?} is unknown; natd reads .toml, .yaml and .json",
+            path.display()
+        ))),
+    }
+}
+
+/// Where the value of a key comes from: a file, the environment, the command line.
+fn origin(figment: &Figment, key: &str) -> Option<String> {
+    let metadata = figment.find_metadata(key)?;
+    Some(name(metadata))
+}
+
+fn name(metadata: &figment::Metadata) -> String {
+    match &metadata.source {
+        Some(figment::Source::File(path)) => path.display().to_string(),
+        _ if metadata.name.contains("environment") => "environment (NATD_*)".to_owned(),
+        _ => "command line".to_owned(),
+    }
+}
+
+/// One of figment's errors in natd's words: `FILE: KEY: what is wrong; what would be right`.
+fn explain(error: &figment::Error) -> String {
+    let key = error.path.join(".");
+    let what = match &error.kind {
+        Kind::UnknownField(found, known) => {
+            let nearest = nearest(found, known);
+            format!("unknown key {found:?}{nearest}")
+        }
+        Kind::UnknownVariant(found, known) => {
+            format!("unknown value {found:?}{}; known are {}", nearest(found, known), known.join(", "))
+        }
+        Kind::MissingField(name) => format!("the key {name:?} is missing"),
+        Kind::InvalidType(Actual::Str(found), expected) => format!("{found:?} is not {expected}"),
+        other => other.to_string(),
+    };
+    let place = error.metadata.as_ref().map(|metadata| format!("{}: ", name(metadata))).unwrap_or_default();
+    if key.is_empty() { format!("{place}{what}") } else { format!("{place}{key}: {what}") }
+}
+
+fn nearest(found: &str, known: &[&str]) -> String {
+    known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(found, known), known))
+        .min()
+        .filter(|(distance, known)| *distance <= known.len().max(found.len()) / 2)
+        .map(|(_, known)| format!("; did you mean {known:?}?"))
+        .unwrap_or_default()
+}

@@ -1,0 +1,72 @@
+//! The configuration: one struct a section, its defaults, and what it must hold to be used.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `nat` | `[nat]`: whose packets are translated, and how |
+//! | `routes` | `[routes]`: which tables point here |
+//! | `sections` | the small sections: `[verify]`, `[conntrack]`, `[service]`, `[aws]` |
+//! | `load` | the layers, by figment; the only file that knows it |
+//! | `check` | what a type alone can't refuse |
+
+mod check;
+mod load;
+mod nat;
+mod routes;
+mod sections;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Layers};
+pub use nat::{
+    FirewallChoice, Forward, InterfaceChoice, Mode, Nat, NetworkSpec, Persist, Protocol,
+};
+pub use routes::{OnStop, RouteGroup, Routes, TableSpec, Tables, Takeover};
+pub use sections::{Aws, Conntrack, ConntrackMax, Service, Verify};
+
+/// Everything that an operator can say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The cloud that this machine is in. There is no default.
+    pub provider: Option<ProviderName>,
+    /// Whose packets are translated, and how.
+    pub nat: Nat,
+    /// Which route tables point here: one group, or several as `[[routes]]`.
+    pub routes: Routes,
+    /// How natd proves that packets get out.
+    pub verify: Verify,
+    /// The size of the kernel's connection table.
+    pub conntrack: Conntrack,
+    /// The daemon.
+    pub service: Service,
+    /// What only AWS needs.
+    pub aws: Aws,
+}
+
+/// The clouds of the configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderName {
+    /// Amazon EC2.
+    Aws,
+    /// Huawei Cloud.
+    Huawei,
+    /// OpenStack.
+    Openstack,
+    /// Any other cloud, by a program of the operator's.
+    Plugin,
+    /// No cloud: this host alone.
+    None,
+}
+
+impl std::fmt::Display for ProviderName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Aws => "aws",
+            Self::Huawei => "huawei",
+            Self::Openstack => "openstack",
+            Self::Plugin => "plugin",
+            Self::None => "none",
+        })
+    }
+}

@@ -1,0 +1,188 @@
+//! `[nat]`: whose packets are translated, to what, by which back end.
+
+use std::{fmt, net::Ipv4Addr, str::FromStr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{InterfaceName, Malformed};
+
+/// The `[nat]` section.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nat {
+    /// Whose packets are translated.
+    pub sources: Vec<NetworkSpec>,
+    /// To the private address, or to whatever address the interface has.
+    pub mode: Mode,
+    /// The address for `mode = "snat"`; empty: the egress interface's primary private address.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Destinations left untranslated.
+    pub exclude: Vec<NetworkSpec>,
+    /// The interface that translated packets leave by.
+    pub interface: InterfaceChoice,
+    /// The firewall back end.
+    pub firewall: FirewallChoice,
+    /// What brings the rules back after a reboot.
+    pub persist: Persist,
+    /// Source ports at random.
+    pub random_fully: bool,
+    /// Port forwarding from outside to a private host.
+    pub forward: Vec<Forward>,
+}
+
+impl Default for Nat {
+    fn default() -> Self {
+        Self {
+            sources: vec![NetworkSpec::Vpc],
+            mode: Mode::Snat,
+            addresses: Vec::new(),
+            exclude: vec![NetworkSpec::Vpc],
+            interface: InterfaceChoice::Auto,
+            firewall: FirewallChoice::Auto,
+            persist: Persist::Auto,
+            random_fully: true,
+            forward: Vec::new(),
+        }
+    }
+}
+
+/// A block of addresses, or `"vpc"`: all blocks of the network that the cloud says this machine is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum NetworkSpec {
+    /// All blocks of the instance's network. Never falls back to 0.0.0.0/0.
+    Vpc,
+    /// This block.
+    Net(IpNet),
+}
+
+impl FromStr for NetworkSpec {
+    type Err = Malformed;
+    fn from_str(s: &str) -> Result<Self, Malformed> {
+        if s == "vpc" {
+            return Ok(Self::Vpc);
+        }
+        let net: IpNet = s
+            .parse()
+            .map_err(|_| Malformed::new(format!("{s:?} is neither \"vpc\" nor a CIDR such as \"10.10.0.0/16\"")))?;
+        if net.addr() == net.network() {
+            Ok(Self::Net(net))
+        } else {
+            Err(Malformed::new(format!(
+                "{s:?} has bits set behind its prefix; the network is \"{}\"",
+                net.trunc()
+            )))
+        }
+    }
+}
+
+impl TryFrom<String> for NetworkSpec {
+    type Error = Malformed;
+    fn try_from(s: String) -> Result<Self, Malformed> {
+        s.parse()
+    }
+}
+
+impl From<NetworkSpec> for String {
+    fn from(spec: NetworkSpec) -> String {
+        spec.to_string()
+    }
+}
+
+impl fmt::Display for NetworkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vpc => f.pad("vpc"),
+            Self::Net(net) => write!(f, "{net}"),
+        }
+    }
+}
+
+/// How sources are translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// To the instance's private address.
+    Snat,
+    /// To whatever address the egress interface has.
+    Masquerade,
+}
+
+/// An interface by name, or found out.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum InterfaceChoice {
+    /// Found out: for `nat`, the one with the default route; for `routes`, the same as for `nat`.
+    Auto,
+    /// This one.
+    Named(InterfaceName),
+}
+
+impl TryFrom<String> for InterfaceChoice {
+    type Error = Malformed;
+    fn try_from(s: String) -> Result<Self, Malformed> {
+        if s == "auto" { Ok(Self::Auto) } else { Ok(Self::Named(s.parse()?)) }
+    }
+}
+
+impl From<InterfaceChoice> for String {
+    fn from(choice: InterfaceChoice) -> String {
+        match choice {
+            InterfaceChoice::Auto => "auto".to_owned(),
+            InterfaceChoice::Named(name) => name.into(),
+        }
+    }
+}
+
+/// The firewall back end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FirewallChoice {
+    /// nftables where the host has it, else iptables.
+    Auto,
+    /// A table of natd's own.
+    Nftables,
+    /// Chains of natd's own, in whichever of the nft and legacy forms `iptables` is here.
+    Iptables,
+}
+
+/// What brings the rules back after a reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Persist {
+    /// The best that this version of natd has: its own start at boot.
+    Auto,
+    /// A block in `/etc/rc.local`.
+    RcLocal,
+    /// The `iptables-services` package.
+    IptablesServices,
+    /// The `netfilter-persistent` package.
+    NetfilterPersistent,
+    /// An included file of `nftables.service`.
+    Nftables,
+    /// Nothing.
+    None,
+}
+
+/// A transport protocol that has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// One forwarded port.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The port outside.
+    pub port: u16,
+    /// The private host and its port.
+    pub to: std::net::SocketAddr,
+}

@@ -1,0 +1,221 @@
+//! What natd needs of its host: firewall, sysctls, links, conntrack, a way out. One small trait each.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use async_trait::async_trait;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::Result,
+    model::{InterfaceName, MacAddress},
+    ruleset::{FirewallKind, Rendering, RulesetDigest},
+};
+
+/// The host's parts, as natd drives them.
+#[derive(Clone)]
+pub struct Host {
+    /// The back ends that this host has.
+    pub firewalls: BTreeMap<FirewallKind, Arc<dyn Firewall>>,
+    /// Kernel parameters.
+    pub sysctl: Arc<dyn Sysctl>,
+    /// Links, addresses, routes.
+    pub links: Arc<dyn Links>,
+    /// The connection tracking table.
+    pub conntrack: Arc<dyn Conntrack>,
+    /// The way out.
+    pub egress: Arc<dyn Egress>,
+}
+
+/// Rules of natd's that are in the kernel now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Loaded {
+    /// The rendering that they were loaded from, if they all come from one.
+    pub digest: Option<RulesetDigest>,
+    /// What is not as it was loaded, in words: "rule 3 of 7 is missing". Empty if all is intact.
+    pub damage: Vec<String>,
+}
+
+/// A back end that holds natd's own rules and touches nobody else's.
+#[async_trait]
+pub trait Firewall: Send + Sync {
+    /// Which back end it is.
+    fn kind(&self) -> FirewallKind;
+
+    /// Reads natd's rules back from the kernel; `None` if there are none.
+    ///
+    /// # Errors
+    /// `Denied` without the capability; `NotFound` without the tool, with the package to install;
+    /// `Unreachable` if a lock is held past the deadline.
+    async fn loaded(&self) -> Result<Option<Loaded>>;
+
+    /// Puts the rendering in place of whatever natd has loaded, without a moment in which neither
+    /// is in force.
+    ///
+    /// # Errors
+    /// As for [`Firewall::loaded`]; what was in force stays in force then.
+    async fn load(&self, rendering: &Rendering) -> Result<()>;
+
+    /// Removes natd's rules; success if there are none.
+    ///
+    /// # Errors
+    /// As for [`Firewall::loaded`].
+    async fn unload(&self) -> Result<()>;
+}
+
+/// A kernel parameter, as a path below `/proc/sys`. Prints as `sysctl` writes it: `/` becomes `.`,
+/// and a `.` inside a name becomes `/` (sysctl(8)).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SysctlKey(String);
+
+impl SysctlKey {
+    /// A key of the whole namespace, given as a path: `net/ipv4/ip_forward`.
+    #[must_use]
+    pub fn global(path: &str) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// `net.ipv4.conf.INTERFACE.name`.
+    #[must_use]
+    pub fn ipv4(interface: &InterfaceName, name: &str) -> Self {
+        Self(format!("net/ipv4/conf/{interface}/{name}"))
+    }
+
+    /// The path below `/proc/sys`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for SysctlKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let swapped: String = self
+            .0
+            .chars()
+            .map(|c| match c {
+                '/' => '.',
+                '.' => '/',
+                c => c,
+            })
+            .collect();
+        f.pad(&swapped)
+    }
+}
+
+/// Kernel parameters.
+pub trait Sysctl: Send + Sync {
+    /// The value without its line end; `None` if the kernel has no such key (yet).
+    ///
+    /// # Errors
+    /// `Denied`, `Invalid`.
+    fn read(&self, key: &SysctlKey) -> Result<Option<String>>;
+
+    /// Writes the value.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such key; `Denied` if the kernel refuses.
+    fn write(&self, key: &SysctlKey, value: &str) -> Result<()>;
+}
+
+/// A network interface, on the host's side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// Its name.
+    pub name: InterfaceName,
+    /// Its Ethernet address; loopback and tunnels have none.
+    pub mac: Option<MacAddress>,
+    /// Administratively up.
+    pub up: bool,
+    /// Its addresses, in the kernel's order: the first of a subnet is the primary one.
+    pub addresses: Vec<IpNet>,
+}
+
+/// Links, addresses and the main routing table at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Network {
+    /// All links, in the order of their indices.
+    pub links: Vec<Link>,
+    /// The main table: for each destination the interface of its preferred (lowest metric) route.
+    pub routes: BTreeMap<IpNet, InterfaceName>,
+}
+
+impl Network {
+    /// The link of that name.
+    #[must_use]
+    pub fn link(&self, name: &InterfaceName) -> Option<&Link> {
+        self.links.iter().find(|link| &link.name == name)
+    }
+
+    /// Whether the address is one of this host's own.
+    #[must_use]
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.links
+            .iter()
+            .flat_map(|link| &link.addresses)
+            .any(|net| net.addr() == address)
+    }
+
+    /// The interface by which packets to `destination` leave: the longest matching prefix of the
+    /// main table. Policy routing is not looked at.
+    #[must_use]
+    pub fn leaves_by(&self, destination: IpAddr) -> Option<&InterfaceName> {
+        self.routes
+            .iter()
+            .filter(|(net, _)| net.contains(&destination))
+            .max_by_key(|(net, _)| net.prefix_len())
+            .map(|(_, name)| name)
+    }
+}
+
+/// Links, addresses and routes, from netlink.
+#[async_trait]
+pub trait Links: Send + Sync {
+    /// What there is now.
+    ///
+    /// # Errors
+    /// `Unreachable` if netlink doesn't answer.
+    async fn network(&self) -> Result<Network>;
+}
+
+/// One tracked connection: its addresses in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Source of the first packet, before translation.
+    pub source: IpAddr,
+    /// Destination of the first packet, before translation.
+    pub destination: IpAddr,
+    /// Where replies come from.
+    pub reply_source: IpAddr,
+    /// Where replies go to: the translated source.
+    pub reply_destination: IpAddr,
+}
+
+/// The connection tracking table.
+#[async_trait]
+pub trait Conntrack: Send + Sync {
+    /// Deletes exactly the entries for which `stale` holds, and tells how many.
+    ///
+    /// # Errors
+    /// `Denied`, `Unreachable`, `Unsupported` (no conntrack in the kernel).
+    async fn delete_where(
+        &self,
+        stale: &(dyn for<'a> Fn(&'a Flow) -> bool + Send + Sync),
+    ) -> Result<usize>;
+}
+
+/// The way to the internet, tried with packets.
+#[async_trait]
+pub trait Egress: Send + Sync {
+    /// Opens a TCP connection to `target` (`host:port`) by that interface and from that address.
+    ///
+    /// # Errors
+    /// `Unreachable` with the reason.
+    async fn reach(
+        &self,
+        target: &str,
+        interface: &InterfaceName,
+        source: Option<IpAddr>,
+    ) -> Result<()>;
+}

@@ -1,0 +1,248 @@
+//! The journal: what natd found before it changed it, so that `natd down` can give it back.
+//!
+//! An entry is written before the change that it is about, and dropped after it has been given
+//! back. An entry whose change never happened (a crash in between) is harmless: giving back looks
+//! at what is there now first.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Kind, Result},
+    file,
+    host::SysctlKey,
+    model::{InstanceId, InterfaceId, NextHop, RouteKey, RouteOrigin},
+    ruleset::FirewallKind,
+};
+
+/// The format that this version writes and reads.
+const VERSION: u32 = 1;
+
+/// Everything that natd has changed outside its own tables, with what was there before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    version: u32,
+    /// The machine that it is about: an image of a machine carries the journal to others.
+    pub instance: Option<InstanceId>,
+    /// Back ends into which natd has loaded rules.
+    #[serde(default)]
+    pub firewalls: BTreeSet<FirewallKind>,
+    /// Rules were about to be loaded or removed, and it is not yet known that the connections
+    /// which that makes stale are deleted.
+    #[serde(default)]
+    pub stale_flows: bool,
+    /// Kernel parameters.
+    #[serde(default)]
+    pub sysctls: BTreeMap<SysctlKey, EarlierSysctl>,
+    /// Interfaces whose source/destination check was on.
+    #[serde(default)]
+    pub checks: BTreeSet<InterfaceId>,
+    /// Routes.
+    #[serde(default, with = "as_list")]
+    pub routes: BTreeMap<RouteKey, EarlierRoute>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            instance: None,
+            firewalls: BTreeSet::new(),
+            stale_flows: false,
+            sysctls: BTreeMap::new(),
+            checks: BTreeSet::new(),
+            routes: BTreeMap::new(),
+        }
+    }
+}
+
+impl Journal {
+    /// Whether nothing is left to give back.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self { instance: self.instance.clone(), ..Self::default() }
+    }
+
+    /// Whether giving back needs the cloud.
+    #[must_use]
+    pub fn needs_cloud(&self) -> bool {
+        !self.checks.is_empty() || !self.routes.is_empty()
+    }
+}
+
+/// A kernel parameter before natd changed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierSysctl {
+    /// What it was.
+    pub earlier: String,
+    /// What natd made of it. If it is something else by now, somebody else decided.
+    pub ours: String,
+}
+
+/// A route before natd took it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierRoute {
+    /// The interfaces that natd has pointed it at. If it points elsewhere by now, somebody else decided.
+    pub ours: BTreeSet<InterfaceId>,
+    /// What it was; `None` if there was no route.
+    pub earlier: Option<EarlierTarget>,
+}
+
+impl EarlierRoute {
+    /// Whether natd made the route go there.
+    #[must_use]
+    pub fn is_ours(&self, next_hop: &NextHop) -> bool {
+        matches!(next_hop, NextHop::Interface(interface) if self.ours.contains(interface))
+    }
+}
+
+/// Where a route went before natd took it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierTarget {
+    /// Its next hop.
+    pub next_hop: NextHop,
+    /// Who had made it. A propagated route comes back by itself.
+    pub origin: RouteOrigin,
+}
+
+/// JSON has only strings for keys: a map with a structured key is a list of pairs.
+mod as_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+/// Where it is, below the root folder.
+const PATH: &str = "var/lib/natd/journal.json";
+
+/// The journal's file.
+#[derive(Debug)]
+pub struct JournalFile {
+    path: PathBuf,
+    written: Journal,
+    /// What is in the journal now.
+    pub journal: Journal,
+}
+
+impl JournalFile {
+    /// Reads the journal; an absent file is an empty journal. A file that can't be understood, or
+    /// is about another machine, is never acted on: it is moved aside, where the operator finds
+    /// it, and a new one begins.
+    ///
+    /// # Errors
+    /// `Denied` or `Invalid` if the file system refuses.
+    pub fn open(root: &Path, instance: Option<&InstanceId>) -> Result<Self> {
+        let path = root.join(PATH);
+        let mut journal = match read(&path, instance)? {
+            Read::Usable(journal) => journal,
+            Read::Unusable(why) => {
+                set_aside(&path, &why)?;
+                Journal::default()
+            }
+        };
+        journal.instance = journal.instance.or_else(|| instance.cloned());
+        Ok(Self { path, written: journal.clone(), journal })
+    }
+
+    /// Reads the journal for a command that changes nothing: what can't be used is left where it is.
+    ///
+    /// # Errors
+    /// As for [`JournalFile::open`].
+    pub fn peek(root: &Path, instance: Option<&InstanceId>) -> Result<Journal> {
+        match read(&root.join(PATH), instance)? {
+            Read::Usable(journal) => Ok(journal),
+            Read::Unusable(why) => {
+                tracing::warn!(why, "the journal is not usable; the next change moves it aside");
+                Ok(Journal::default())
+            }
+        }
+    }
+
+    /// Writes the journal if it has changed, and removes it when nothing is left in it. Returns
+    /// after that is on the disk.
+    ///
+    /// # Errors
+    /// `Denied` or `Invalid` if the file system refuses; the earlier journal is intact then.
+    pub fn save(&mut self) -> Result<()> {
+        if self.written == self.journal {
+            return Ok(());
+        }
+        if self.journal.is_empty() {
+            match fs::remove_file(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &self.path, &error));
+                }
+                _ => {}
+            }
+            self.written = self.journal.clone();
+            return Ok(());
+        }
+        let mut content = serde_json::to_vec_pretty(&self.journal)
+            .map_err(|error| Error::new(Kind::Invalid, "write the journal", error))?;
+        content.push(b'\n');
+        file::replace(&self.path, &content).map_err(|error| failed("write", &self.path, &error))?;
+        self.written = self.journal.clone();
+        Ok(())
+    }
+}
+
+fn belongs_elsewhere(journal: &Journal, instance: Option<&InstanceId>) -> bool {
+    matches!((&journal.instance, instance), (Some(theirs), Some(ours)) if theirs != ours)
+}
+
+fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
+    let kind = if error.kind() == io::ErrorKind::PermissionDenied { Kind::Denied } else { Kind::Invalid };
+    Error::new(kind, format!("{verb} the journal {}", path.display()), error)
+        .with_advice("without it nothing can be given back, so nothing is changed")
+}
+
+fn set_aside(path: &Path, why: &str) -> Result<()> {
+    let aside = (0..)
+        .map(|n| path.with_extension(format!("json.aside.{n}")))
+        .find(|aside| !aside.exists())
+        .unwrap_or_else(|| path.with_extension("json.aside"));
+    fs::rename(path, &aside).map_err(|error| failed("move aside", path, &error))?;
+    tracing::warn!(journal = %path.display(), kept_as = %aside.display(), why, "the journal is not usable and was moved aside");
+    Ok(())
+}
+
+enum Read {
+    Usable(Journal),
+    Unusable(String),
+}
+
+fn read(path: &Path, instance: Option<&InstanceId>) -> Result<Read> {
+    let content = match fs::read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Usable(Journal::default())),
+        Err(error) => return Err(failed("read", path, &error)),
+    };
+    Ok(match serde_json::from_slice::<Journal>(&content) {
+        Ok(journal) if journal.version != VERSION => {
+            Read::Unusable(format!("its version {} is not {VERSION}", journal.version))
+        }
+        Ok(journal) if belongs_elsewhere(&journal, instance) => {
+            Read::Unusable("it is about another machine".to_owned())
+        }
+        Ok(journal) => Read::Usable(journal),
+        Err(error) => Read::Unusable(error.to_string()),
+    })
+}

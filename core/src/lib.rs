@@ -1,0 +1,18 @@
+//! natd's core: what there is (model), what is wanted (`desired`), what to do (`plan`), and how it
+//! is done (`apply`), over two sets of small traits, the cloud's and the host's.
+//!
+//! `desired` and `plan` are pure: plain values in, plain values out.
+
+pub mod advise;
+pub mod apply;
+pub mod cloud;
+pub mod config;
+pub mod desired;
+pub mod error;
+pub mod file;
+pub mod host;
+pub mod journal;
+pub mod model;
+pub mod plan;
+pub mod ruleset;
+pub mod verdict;

@@ -1,0 +1,464 @@
+//! The way from what is to what should be, as a list of steps: a pure function.
+//!
+//! Guarantees, each held by a property test:
+//! - nothing is planned where what is equals what should be;
+//! - running the steps on a model reaches what should be;
+//! - no step removes what is not ours: a route that somebody has changed since is theirs;
+//! - routes are taken last, and given back first.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+};
+
+use serde::Serialize;
+
+use crate::{
+    advise::Warning,
+    config::Takeover,
+    desired::{Desired, Rules, Weight},
+    error::{Error, Kind},
+    host::{Loaded, SysctlKey},
+    journal::Journal,
+    model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState, RouteTableId},
+    ruleset::{FirewallKind, Ruleset},
+};
+
+/// What is, as far as a plan needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Observed {
+    /// natd's rules in the kernel, by back end; a back end that wasn't looked at is absent.
+    pub rules: BTreeMap<FirewallKind, Loaded>,
+    /// Kernel parameters; one that the kernel doesn't have is absent.
+    pub sysctls: BTreeMap<SysctlKey, String>,
+    /// The source/destination check of each attached interface.
+    pub checks: BTreeMap<InterfaceId, bool>,
+    /// The tables that were seen.
+    pub tables: BTreeSet<RouteTableId>,
+    /// Their routes.
+    pub routes: BTreeMap<RouteKey, Route>,
+}
+
+impl Observed {
+    /// Whether every interface forwards by the global key, so that no single one may be reset.
+    fn forwards_everywhere(&self) -> bool {
+        self.sysctls
+            .get(&SysctlKey::global("net/ipv4/ip_forward"))
+            .is_some_and(|value| value == "1")
+    }
+}
+
+/// One change. Idempotent; safe to be interrupted and run again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Gives a route back: to its earlier target, or away if there was none.
+    ReturnRoute {
+        /// The route.
+        key: RouteKey,
+        /// Where it goes; `None`: it is removed.
+        to: Option<NextHop>,
+    },
+    /// Loads natd's rules in place of whatever natd has loaded, and deletes the tracked
+    /// connections that began before them.
+    LoadRules {
+        /// The rules.
+        rules: Rules,
+        /// What is wrong with what is there; empty if there is nothing, or only older rules.
+        damage: Vec<String>,
+        /// Whether natd has rules there already.
+        replaces: bool,
+    },
+    /// Deletes the tracked connections that began before their rule and so stay untranslated:
+    /// what an interrupted `LoadRules` left to do.
+    ClearStaleFlows {
+        /// The rules that they missed.
+        ruleset: Ruleset,
+        /// The egress interface's own address.
+        egress_address: Ipv4Addr,
+    },
+    /// Sets a kernel parameter.
+    SetSysctl {
+        /// The parameter.
+        key: SysctlKey,
+        /// What it is; `None` if the kernel doesn't have it.
+        from: Option<String>,
+        /// What it becomes.
+        to: String,
+        /// What depends on it.
+        weight: Weight,
+    },
+    /// Switches a source/destination check off.
+    SwitchCheckOff {
+        /// The interface.
+        interface: InterfaceId,
+    },
+    /// Reaches one of the targets, before any route is taken.
+    ProveEgress {
+        /// The targets, `host:port`.
+        targets: Vec<String>,
+    },
+    /// Points a route at this machine.
+    TakeRoute {
+        /// The route.
+        key: RouteKey,
+        /// The interface that it is to target.
+        target: InterfaceId,
+        /// What is there now.
+        from: Option<Route>,
+    },
+    /// Switches a source/destination check on again.
+    SwitchCheckOn {
+        /// The interface.
+        interface: InterfaceId,
+    },
+    /// Gives a kernel parameter its earlier value back.
+    RestoreSysctl {
+        /// The parameter.
+        key: SysctlKey,
+        /// What natd made of it.
+        from: String,
+        /// What it was.
+        to: String,
+    },
+    /// Removes natd's rules.
+    UnloadRules {
+        /// The back end.
+        kind: FirewallKind,
+    },
+}
+
+/// The order of steps. Up: rules, forwarding, check, proof, routes. Down: the other way round.
+/// What is no longer wanted is given back in between, when nothing leads to it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Routes are given back.
+    ReturnRoutes,
+    /// Rules are loaded.
+    Rules,
+    /// Connections that began before the rules are deleted.
+    Flows,
+    /// Kernel parameters are set.
+    Sysctls,
+    /// Source/destination checks are switched off.
+    Checks,
+    /// The way out is proven.
+    Proof,
+    /// Routes are taken.
+    TakeRoutes,
+    /// Source/destination checks are switched on again.
+    ReturnChecks,
+    /// Kernel parameters get their earlier values back.
+    ReturnSysctls,
+    /// Rules are removed.
+    ReturnRules,
+}
+
+impl Phase {
+    /// The phases that must have succeeded: packets are never attracted before they can be
+    /// carried, never forwarded before they are translated, and what carries them stays for as
+    /// long as anything leads to it.
+    #[must_use]
+    pub fn needs(self) -> &'static [Self] {
+        match self {
+            Self::ReturnRoutes | Self::Rules => &[],
+            Self::Flows | Self::Sysctls | Self::Proof => &[Self::Rules],
+            Self::Checks => &[Self::Rules, Self::Sysctls],
+            Self::TakeRoutes => &[Self::Rules, Self::Sysctls, Self::Checks, Self::Proof],
+            Self::ReturnChecks | Self::ReturnSysctls => &[Self::ReturnRoutes, Self::TakeRoutes],
+            Self::ReturnRules => &[Self::ReturnRoutes, Self::TakeRoutes, Self::ReturnSysctls],
+        }
+    }
+}
+
+impl Step {
+    /// Its place in the order.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::ReturnRoute { .. } => Phase::ReturnRoutes,
+            Self::LoadRules { .. } => Phase::Rules,
+            Self::ClearStaleFlows { .. } => Phase::Flows,
+            Self::SetSysctl { .. } => Phase::Sysctls,
+            Self::SwitchCheckOff { .. } => Phase::Checks,
+            Self::ProveEgress { .. } => Phase::Proof,
+            Self::TakeRoute { .. } => Phase::TakeRoutes,
+            Self::SwitchCheckOn { .. } => Phase::ReturnChecks,
+            Self::RestoreSysctl { .. } => Phase::ReturnSysctls,
+            Self::UnloadRules { .. } => Phase::ReturnRules,
+        }
+    }
+
+    /// Whether phases that need this one must not run if the step fails.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        match self {
+            Self::SetSysctl { weight, .. } => *weight == Weight::Carries,
+            _ => true,
+        }
+    }
+
+    /// Whether the step changes anything.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        !matches!(self, Self::ProveEgress { .. })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReturnRoute { key, to: Some(next_hop), .. } => write!(f, "give {key} back to {next_hop}"),
+            Self::ReturnRoute { key, to: None, .. } => write!(f, "remove {key}"),
+            Self::LoadRules { rules, replaces, .. } => {
+                let verb = if *replaces { "replace" } else { "load" };
+                write!(f, "{verb} natd's {} rules", rules.rendering.kind)
+            }
+            Self::ClearStaleFlows { .. } => f.write_str("delete connections that began before the rules"),
+            Self::SetSysctl { key, to, .. } | Self::RestoreSysctl { key, to, .. } => write!(f, "set {key} = {to}"),
+            Self::SwitchCheckOff { interface } => write!(f, "switch off the source/destination check of {interface}"),
+            Self::SwitchCheckOn { interface } => write!(f, "switch on the source/destination check of {interface}"),
+            Self::ProveEgress { targets } => write!(f, "reach {}", targets.join(" or ")),
+            Self::TakeRoute { key, target, .. } => write!(f, "point {key} at {target}"),
+            Self::UnloadRules { kind } => write!(f, "remove natd's {kind} rules"),
+        }
+    }
+}
+
+/// Something in the journal that is not ours to give back any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftAlone {
+    /// What.
+    pub what: Entry,
+    /// Why.
+    pub why: String,
+}
+
+/// Names an entry of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// A route.
+    Route(RouteKey),
+    /// A source/destination check.
+    Check(InterfaceId),
+    /// A kernel parameter.
+    Sysctl(SysctlKey),
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route(key) => write!(f, "{key}"),
+            Self::Check(interface) => write!(f, "the source/destination check of {interface}"),
+            Self::Sysctl(key) => write!(f, "{key}"),
+        }
+    }
+}
+
+/// What to do, and what not to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// What is not done because it would do harm.
+    pub refusals: Vec<Error>,
+    /// What was asked for and can't be done.
+    pub problems: Vec<Error>,
+    /// What an operator should know.
+    pub warnings: Vec<Warning>,
+    /// Journal entries that are dropped without giving anything back.
+    pub left_alone: Vec<LeftAlone>,
+    /// Routes that are served, or will be once the steps are done.
+    pub served: BTreeSet<RouteKey>,
+}
+
+impl Plan {
+    /// Whether what is equals what should be, as far as natd will go.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Whether something that was asked for is not done.
+    #[must_use]
+    pub fn falls_short(&self) -> bool {
+        !self.refusals.is_empty() || !self.problems.is_empty()
+    }
+}
+
+/// The way from `observed` to `desired`. What the journal says is natd's doing and `desired` no
+/// longer wants is given back; so the plan for `Desired::default()` is the way down.
+///
+/// `contested` routes were lost to live targets too often and are left alone.
+#[must_use]
+pub fn plan(
+    desired: &Desired,
+    observed: &Observed,
+    journal: &Journal,
+    contested: &BTreeSet<RouteKey>,
+    targets: &[String],
+) -> Plan {
+    let mut plan = Plan {
+        refusals: desired.refusals.clone(),
+        problems: desired.problems.clone(),
+        warnings: desired.warnings.clone(),
+        ..Plan::default()
+    };
+    take_routes(&mut plan, desired, observed, contested);
+    if desired.wants_routes && plan.served.is_empty() && contested.is_empty() && plan.falls_short() {
+        // Nothing of what was asked for can be served: nothing is changed.
+        plan.steps.clear();
+        return plan;
+    }
+    if plan.steps.iter().any(|step| matches!(step, Step::TakeRoute { .. })) && !targets.is_empty() {
+        plan.steps.push(Step::ProveEgress { targets: targets.to_vec() });
+    }
+    carry(&mut plan, desired, observed, journal);
+    return_routes(&mut plan, desired, observed, journal);
+    return_host(&mut plan, desired, observed, journal);
+    plan.steps.sort_by_key(Step::phase);
+    plan
+}
+
+fn take_routes(plan: &mut Plan, desired: &Desired, observed: &Observed, contested: &BTreeSet<RouteKey>) {
+    for (key, wish) in &desired.routes {
+        let found = observed.routes.get(key);
+        let is_ours = found.is_some_and(|route| {
+            route.next_hop == NextHop::Interface(wish.target.clone()) && route.state == RouteState::Active
+        });
+        let foreign = found.filter(|route| route.next_hop != NextHop::Interface(wish.target.clone()));
+        match (foreign, wish.takeover) {
+            _ if is_ours => {
+                plan.served.insert(key.clone());
+            }
+            (Some(route), _) if contested.contains(key) => plan.problems.push(
+                Error::new(
+                    Kind::Conflict,
+                    format!("keep {key}"),
+                    format!("somebody points it at {} again and again; natd has stopped taking it", route.next_hop),
+                )
+                .with_advice("find the other owner; then reload natd (SIGHUP) to have it try again"),
+            ),
+            (Some(route), Takeover::Refuse) => plan.refusals.push(
+                Error::new(Kind::Conflict, format!("take {key}"), format!("it targets {} and takeover is \"refuse\"", route.next_hop))
+                    .with_advice("remove that route, or set routes.takeover = \"replace\""),
+            ),
+            _ => {
+                plan.served.insert(key.clone());
+                plan.steps.push(Step::TakeRoute {
+                    key: key.clone(),
+                    target: wish.target.clone(),
+                    from: found.cloned(),
+                });
+            }
+        }
+    }
+}
+
+fn carry(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Journal) {
+    if let Some(rules) = &desired.rules {
+        let loaded = observed.rules.get(&rules.rendering.kind);
+        let as_wanted = loaded.is_some_and(|loaded| {
+            loaded.digest.as_ref() == Some(&rules.rendering.digest) && loaded.damage.is_empty()
+        });
+        if !as_wanted {
+            plan.steps.push(Step::LoadRules {
+                rules: rules.clone(),
+                damage: loaded.map(|loaded| loaded.damage.clone()).unwrap_or_default(),
+                replaces: loaded.is_some(),
+            });
+        }
+        if as_wanted && journal.stale_flows {
+            plan.steps.push(Step::ClearStaleFlows {
+                ruleset: rules.ruleset.clone(),
+                egress_address: rules.egress_address,
+            });
+        }
+    }
+    for (key, setting) in &desired.sysctls {
+        let found = observed.sysctls.get(key);
+        if found != Some(&setting.value) {
+            plan.steps.push(Step::SetSysctl {
+                key: key.clone(),
+                from: found.cloned(),
+                to: setting.value.clone(),
+                weight: setting.weight,
+            });
+        }
+    }
+    for interface in &desired.unchecked {
+        if observed.checks.get(interface) == Some(&true) {
+            plan.steps.push(Step::SwitchCheckOff { interface: interface.clone() });
+        }
+    }
+}
+
+fn return_routes(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Journal) {
+    for (key, entry) in &journal.routes {
+        if desired.routes.contains_key(key) {
+            continue;
+        }
+        let leave = |why: String| LeftAlone { what: Entry::Route(key.clone()), why };
+        match observed.routes.get(key) {
+            _ if !observed.tables.contains(&key.table) => {
+                plan.left_alone.push(leave("the table is gone".to_owned()));
+            }
+            None => plan.left_alone.push(leave("somebody has removed it".to_owned())),
+            Some(route) if !entry.is_ours(&route.next_hop) => {
+                plan.left_alone.push(leave(format!("somebody has pointed it at {}", route.next_hop)));
+            }
+            Some(_) => plan.steps.push(Step::ReturnRoute {
+                key: key.clone(),
+                to: entry
+                    .earlier
+                    .as_ref()
+                    .filter(|target| target.origin == RouteOrigin::Static)
+                    .map(|target| target.next_hop.clone()),
+            }),
+        }
+    }
+}
+
+fn return_host(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Journal) {
+    for interface in &journal.checks {
+        if desired.unchecked.contains(interface) {
+            continue;
+        }
+        let leave = |why: &str| LeftAlone { what: Entry::Check(interface.clone()), why: why.to_owned() };
+        match observed.checks.get(interface) {
+            Some(false) => plan.steps.push(Step::SwitchCheckOn { interface: interface.clone() }),
+            Some(true) => plan.left_alone.push(leave("it is on already")),
+            None => plan.left_alone.push(leave("the interface is not attached any more")),
+        }
+    }
+    for (key, entry) in &journal.sysctls {
+        if desired.sysctls.contains_key(key) {
+            continue;
+        }
+        let leave = |why: String| LeftAlone { what: Entry::Sysctl(key.clone()), why };
+        match observed.sysctls.get(key) {
+            None => plan.left_alone.push(leave("the kernel doesn't have it any more".to_owned())),
+            Some(now) if *now == entry.earlier => {
+                plan.left_alone.push(leave(format!("it is {now} already")));
+            }
+            Some(now) if *now != entry.ours => {
+                plan.left_alone.push(leave(format!("somebody has set it to {now}")));
+            }
+            Some(_) if key.path().ends_with("/forwarding") && observed.forwards_everywhere() => {
+                plan.left_alone.push(leave("net.ipv4.ip_forward is 1 by now".to_owned()));
+            }
+            Some(now) => plan.steps.push(Step::RestoreSysctl {
+                key: key.clone(),
+                from: now.clone(),
+                to: entry.earlier.clone(),
+            }),
+        }
+    }
+    let wanted = desired.rules.as_ref().map(|rules| rules.rendering.kind);
+    for kind in observed.rules.keys().filter(|kind| Some(**kind) != wanted) {
+        plan.steps.push(Step::UnloadRules { kind: *kind });
+    }
+}

@@ -1,0 +1,282 @@
+//! The promises of `plan` and `apply`, on worlds, wishes and accidents made at random.
+
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use natd_core::{
+    config::Takeover,
+    desired::{Desired, RouteWish, Rules, Setting, Weight},
+    host::{Loaded, SysctlKey},
+    model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState},
+    plan::{Plan, Step},
+    ruleset::{FirewallKind, Ruleset, RulesetDigest, Translation},
+};
+use proptest::prelude::*;
+use world::{ADDRESS, INTERFACES, State, TABLES, World, all_done};
+
+const DESTINATIONS: [&str; 2] = ["0.0.0.0/0", "198.51.100.0/24"];
+const SYSCTLS: [&str; 3] =
+    ["net/ipv4/conf/eth0/forwarding", "net/ipv4/conf/eth0/rp_filter", "net/ipv4/conf/all/send_redirects"];
+
+fn interface(id: &str) -> InterfaceId {
+    id.parse().expect("an id")
+}
+
+fn keys() -> Vec<RouteKey> {
+    TABLES
+        .iter()
+        .flat_map(|table| {
+            DESTINATIONS.iter().map(|destination| RouteKey {
+                table: table.parse().expect("an id"),
+                destination: destination.parse::<IpNet>().expect("a net"),
+            })
+        })
+        .collect()
+}
+
+fn route(key: &RouteKey, next_hop: NextHop) -> Route {
+    Route { destination: key.destination, next_hop, state: RouteState::Active, origin: RouteOrigin::Static }
+}
+
+/// Somebody else's target, or none.
+fn foreign() -> impl Strategy<Value = Option<NextHop>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(NextHop::Interface(interface("eni-theirs")))),
+        Just(Some(NextHop::InternetGateway("igw-1".to_owned()))),
+        Just(Some(NextHop::Other { kind: "nat-gateway".to_owned(), id: "nat-1".to_owned() })),
+    ]
+}
+
+prop_compose! {
+    /// A world before natd: nothing in it is natd's.
+    fn worlds()(
+        targets in proptest::collection::vec(foreign(), TABLES.len() * DESTINATIONS.len()),
+        sysctls in proptest::collection::vec(0..3_u8, SYSCTLS.len()),
+        checks in proptest::collection::vec(any::<bool>(), INTERFACES.len()),
+    ) -> State {
+        State {
+            rules: BTreeMap::new(),
+            sysctls: SYSCTLS.iter().map(|key| SysctlKey::global(key)).zip(sysctls.iter().map(ToString::to_string)).collect(),
+            checks: INTERFACES.iter().map(|id| interface(id)).zip(checks).collect(),
+            routes: keys()
+                .into_iter()
+                .zip(targets)
+                .filter_map(|(key, target)| target.map(|hop| (key.clone(), route(&key, hop))))
+                .collect(),
+        }
+    }
+}
+
+fn rules(kind: FirewallKind, masquerade: bool) -> Rules {
+    let ruleset = Ruleset {
+        egress: "eth0".parse().expect("a name"),
+        ingress: BTreeSet::from(["eth0".parse().expect("a name")]),
+        sources: BTreeSet::from(["10.10.0.0/16".parse().expect("a net")]),
+        exclude: BTreeSet::new(),
+        translation: if masquerade { Translation::Masquerade } else { Translation::Snat(ADDRESS) },
+        random_fully: true,
+    };
+    Rules { rendering: ruleset.render(kind), ruleset, egress_address: ADDRESS }
+}
+
+prop_compose! {
+    fn wishes()(
+        kind in prop_oneof![Just(FirewallKind::Nftables), Just(FirewallKind::Iptables)],
+        masquerade: bool,
+        wanted_sysctls in proptest::collection::vec(proptest::option::of(0..3_u8), SYSCTLS.len()),
+        unchecked in proptest::sample::subsequence(INTERFACES.to_vec(), 0..=INTERFACES.len()),
+        wanted_routes in proptest::sample::subsequence(keys(), 0..=keys().len()),
+        target in proptest::sample::select(INTERFACES.to_vec()),
+    ) -> Desired {
+        Desired {
+            rules: Some(rules(kind, masquerade)),
+            sysctls: SYSCTLS
+                .iter()
+                .zip(wanted_sysctls)
+                .filter_map(|(key, value)| Some((
+                    SysctlKey::global(key),
+                    Setting { value: value?.to_string(), weight: Weight::Carries },
+                )))
+                .collect(),
+            unchecked: unchecked.into_iter().map(interface).collect(),
+            wants_routes: !wanted_routes.is_empty(),
+            routes: wanted_routes
+                .into_iter()
+                .map(|key| (key, RouteWish { target: interface(target), takeover: Takeover::Replace }))
+                .collect(),
+            ..Desired::default()
+        }
+    }
+}
+
+fn is_reached(desired: &Desired, state: &State) -> bool {
+    let rules = desired.rules.as_ref().map(|rules| (rules.rendering.kind, rules.rendering.digest.clone()));
+    let loaded: Vec<(FirewallKind, RulesetDigest)> =
+        state.rules.iter().filter_map(|(kind, Loaded { digest, .. })| Some((*kind, digest.clone()?))).collect();
+    loaded == rules.into_iter().collect::<Vec<_>>()
+        && desired.sysctls.iter().all(|(key, setting)| state.sysctls.get(key) == Some(&setting.value))
+        && desired.unchecked.iter().all(|id| state.checks.get(id) == Some(&false))
+        && desired.routes.iter().all(|(key, wish)| {
+            state.routes.get(key).is_some_and(|route| route.next_hop == NextHop::Interface(wish.target.clone()))
+        })
+}
+
+/// Attracting comes after carrying; giving up what carries comes after giving back what attracts.
+fn is_in_order(plan: &Plan) -> bool {
+    let position = |wanted: fn(&Step) -> bool| plan.steps.iter().position(wanted);
+    let last = |wanted: fn(&Step) -> bool| plan.steps.iter().rposition(wanted);
+    let before = |earlier: Option<usize>, later: Option<usize>| match (earlier, later) {
+        (Some(earlier), Some(later)) => earlier < later,
+        _ => true,
+    };
+    let take = || position(|step| matches!(step, Step::TakeRoute { .. }));
+    let load = || last(|step| matches!(step, Step::LoadRules { .. }));
+    let forward = || position(|step| matches!(step, Step::SetSysctl { .. }));
+    let unload = || position(|step| matches!(step, Step::UnloadRules { .. }));
+    before(load(), forward())
+        && before(load(), take())
+        && before(last(|step| matches!(step, Step::SetSysctl { .. })), take())
+        && before(last(|step| matches!(step, Step::SwitchCheckOff { .. })), take())
+        && before(last(|step| matches!(step, Step::ReturnRoute { .. })), unload())
+        && before(last(|step| matches!(step, Step::RestoreSysctl { .. })), unload())
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_tick_reaches_what_is_desired_and_the_next_one_has_nothing_to_do(before in worlds(), wish in wishes()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let world = World::new(before);
+        let (plan, attempts) = run(world.tick(&wish, folder.path()));
+        prop_assert!(is_in_order(&plan), "{:?}", plan.steps);
+        prop_assert!(all_done(&attempts), "{attempts:?}");
+        prop_assert!(is_reached(&wish, &world.state()));
+        let (plan, _) = run(world.tick(&wish, folder.path()));
+        prop_assert!(plan.is_empty(), "{:?}", plan.steps);
+    }
+
+    #[test]
+    fn the_way_down_gives_everything_back(before in worlds(), first in wishes(), second in wishes()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let world = World::new(before.clone());
+        run(world.tick(&first, folder.path()));
+        run(world.tick(&second, folder.path()));
+        let (plan, attempts) = run(world.tick(&Desired::default(), folder.path()));
+        prop_assert!(is_in_order(&plan), "{:?}", plan.steps);
+        prop_assert!(all_done(&attempts), "{attempts:?}");
+        prop_assert_eq!(world.state(), before);
+    }
+
+    #[test]
+    fn a_death_at_any_moment_is_made_good_by_the_next_tick(
+        before in worlds(),
+        wish in wishes(),
+        up in 0..12_usize,
+        down in 0..12_usize,
+    ) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let world = World::new(before.clone());
+        world.dies_after(up);
+        run(world.tick(&wish, folder.path()));
+        world.revive();
+        run(world.tick(&wish, folder.path()));
+        prop_assert!(is_reached(&wish, &world.state()));
+        world.dies_after(down);
+        run(world.tick(&Desired::default(), folder.path()));
+        world.revive();
+        run(world.tick(&Desired::default(), folder.path()));
+        prop_assert_eq!(world.state(), before);
+    }
+
+    #[test]
+    fn nothing_that_was_not_asked_for_is_touched(before in worlds(), wish in wishes()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let world = World::new(before.clone());
+        run(world.tick(&wish, folder.path()));
+        let after = world.state();
+        for (key, route) in &before.routes {
+            if !wish.routes.contains_key(key) {
+                prop_assert_eq!(after.routes.get(key), Some(route));
+            }
+        }
+        for (key, value) in &before.sysctls {
+            if !wish.sysctls.contains_key(key) {
+                prop_assert_eq!(after.sysctls.get(key), Some(value));
+            }
+        }
+        for (id, check) in &before.checks {
+            if !wish.unchecked.contains(id) {
+                prop_assert_eq!(after.checks.get(id), Some(check));
+            }
+        }
+    }
+
+    #[test]
+    fn what_somebody_has_changed_since_is_theirs(before in worlds(), wish in wishes()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let world = World::new(before.clone());
+        run(world.tick(&wish, folder.path()));
+        let theirs = NextHop::Interface(interface("eni-newcomer"));
+        world.edit(|state| {
+            for key in wish.routes.keys() {
+                state.routes.insert(key.clone(), route(key, theirs.clone()));
+            }
+            for key in wish.sysctls.keys() {
+                state.sysctls.insert(key.clone(), "7".to_owned());
+            }
+        });
+        run(world.tick(&Desired::default(), folder.path()));
+        let after = world.state();
+        for key in wish.routes.keys() {
+            prop_assert_eq!(&after.routes[key].next_hop, &theirs);
+        }
+        for key in wish.sysctls.keys() {
+            prop_assert_eq!(after.sysctls[key].as_str(), "7");
+        }
+    }
+}
+
+#[test]
+fn a_foreign_route_is_refused_where_takeover_says_so_and_nothing_is_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = keys().remove(0);
+    let theirs = route(&key, NextHop::Interface(interface("eni-theirs")));
+    let before = State { routes: BTreeMap::from([(key.clone(), theirs)]), ..State::default() };
+    let world = World::new(before.clone());
+    let wish = Desired {
+        rules: Some(rules(FirewallKind::Nftables, false)),
+        wants_routes: true,
+        routes: BTreeMap::from([(key, RouteWish { target: interface("eni-0"), takeover: Takeover::Refuse })]),
+        ..Desired::default()
+    };
+    let (plan, attempts) = run(world.tick(&wish, folder.path()));
+    assert_eq!(plan.refusals.len(), 1);
+    assert!(attempts.is_empty());
+    assert_eq!(world.state(), before);
+}
+
+#[test]
+fn a_propagated_route_is_not_made_again_as_a_static_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = keys().remove(0);
+    let gateway = NextHop::Other { kind: "vpn-gateway".to_owned(), id: "vgw-1".to_owned() };
+    let propagated = Route { origin: RouteOrigin::Propagated, ..route(&key, gateway) };
+    let world = World::new(State { routes: BTreeMap::from([(key.clone(), propagated)]), ..State::default() });
+    let wish = Desired {
+        wants_routes: true,
+        routes: BTreeMap::from([(key.clone(), RouteWish { target: interface("eni-0"), takeover: Takeover::Replace })]),
+        ..Desired::default()
+    };
+    run(world.tick(&wish, folder.path()));
+    run(world.tick(&Desired::default(), folder.path()));
+    assert_eq!(world.state().routes.get(&key), None);
+    assert!(world.changes().iter().any(|change| change.starts_with("remove")), "{:?}", world.changes());
+}

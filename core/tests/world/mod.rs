@@ -1,0 +1,314 @@
+//! A cloud and a host in memory, which can die after any number of changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use ipnet::IpNet;
+use natd_core::{
+    apply::{Attempt, Cloud, Outcome, Tools, apply},
+    cloud::{
+        Instance, Interface, InterfaceFacts, Provider, RouteTable, RouteTables, SecurityRules,
+        TableFacts, TableSelector,
+    },
+    desired::Desired,
+    error::{Error, Kind, Result},
+    host::{
+        Conntrack, Egress, Firewall, Flow, Host, Links, Loaded, Network, Sysctl, SysctlKey,
+    },
+    journal::JournalFile,
+    model::{
+        InterfaceId, InterfaceName, MacAddress, NextHop, Route, RouteKey, RouteOrigin, RouteState,
+        RouteTableId,
+    },
+    plan::{Observed, Plan, plan},
+    ruleset::{FirewallKind, Rendering},
+};
+
+/// All that there is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    pub rules: BTreeMap<FirewallKind, Loaded>,
+    pub sysctls: BTreeMap<SysctlKey, String>,
+    pub checks: BTreeMap<InterfaceId, bool>,
+    pub routes: BTreeMap<RouteKey, Route>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: State,
+    /// What was changed, in order.
+    changes: Vec<String>,
+    /// After that many changes nothing answers any more.
+    lives: Option<usize>,
+}
+
+/// A world to share.
+#[derive(Debug, Clone, Default)]
+pub struct World(Arc<Mutex<Inner>>);
+
+/// The tables of this world.
+pub const TABLES: [&str; 3] = ["rtb-a", "rtb-b", "rtb-c"];
+/// The interfaces of this machine.
+pub const INTERFACES: [&str; 2] = ["eni-0", "eni-1"];
+
+impl World {
+    pub fn new(state: State) -> Self {
+        Self(Arc::new(Mutex::new(Inner { state, ..Inner::default() })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("not poisoned")
+    }
+
+    pub fn state(&self) -> State {
+        self.inner().state.clone()
+    }
+
+    pub fn changes(&self) -> Vec<String> {
+        self.inner().changes.clone()
+    }
+
+    pub fn edit(&self, edit: impl FnOnce(&mut State)) {
+        edit(&mut self.inner().state);
+    }
+
+    /// Dies after that many more changes.
+    pub fn dies_after(&self, changes: usize) {
+        let mut inner = self.inner();
+        inner.lives = Some(inner.changes.len() + changes);
+    }
+
+    pub fn revive(&self) {
+        self.inner().lives = None;
+    }
+
+    fn change(&self, what: String, change: impl FnOnce(&mut State)) -> Result<()> {
+        let mut inner = self.inner();
+        if inner.lives.is_some_and(|lives| inner.changes.len() >= lives) {
+            return Err(Error::new(Kind::Unreachable, what, "the world is dead"));
+        }
+        inner.changes.push(what);
+        change(&mut inner.state);
+        Ok(())
+    }
+
+    /// What natd would observe.
+    pub fn observed(&self) -> Observed {
+        let state = self.state();
+        Observed {
+            rules: state.rules,
+            sysctls: state.sysctls,
+            checks: state.checks,
+            tables: TABLES.iter().map(|id| id.parse().expect("an id")).collect(),
+            routes: state.routes,
+        }
+    }
+
+    fn host(&self) -> Host {
+        let this = Arc::new(self.clone());
+        let firewall = |kind| {
+            let firewall: Arc<dyn Firewall> = Arc::new(BackEnd { world: self.clone(), kind });
+            (kind, firewall)
+        };
+        Host {
+            firewalls: [FirewallKind::Nftables, FirewallKind::Iptables].map(firewall).into(),
+            sysctl: this.clone(),
+            links: this.clone(),
+            conntrack: this.clone(),
+            egress: this,
+        }
+    }
+
+    fn tables(&self) -> BTreeMap<RouteTableId, Arc<dyn RouteTable>> {
+        let state = self.state();
+        TABLES
+            .iter()
+            .map(|id| {
+                let id: RouteTableId = id.parse().expect("an id");
+                let routes = state
+                    .routes
+                    .iter()
+                    .filter(|(key, _)| key.table == id)
+                    .map(|(_, route)| route.clone())
+                    .collect();
+                let facts = TableFacts { id: id.clone(), subnets: BTreeSet::new(), tags: BTreeSet::new(), routes };
+                let table: Arc<dyn RouteTable> = Arc::new(Table { world: self.clone(), facts });
+                (id, table)
+            })
+            .collect()
+    }
+
+    fn interfaces(&self) -> BTreeMap<InterfaceId, Arc<dyn Interface>> {
+        self.state()
+            .checks
+            .into_iter()
+            .map(|(id, source_dest_check)| {
+                let facts = InterfaceFacts {
+                    id: id.clone(),
+                    mac: MacAddress([2, 0, 0, 0, 0, 1]),
+                    addresses: Vec::new(),
+                    subnet: "subnet-0".parse().expect("an id"),
+                    source_dest_check,
+                    security: Ok(SecurityRules {
+                        inbound: BTreeSet::new(),
+                        inbound_by_reference: false,
+                        outbound: true,
+                    }),
+                };
+                let port: Arc<dyn Interface> = Arc::new(Port { world: self.clone(), facts });
+                (id, port)
+            })
+            .collect()
+    }
+
+    /// One tick: plans towards `desired` and runs the plan, with the journal in that folder.
+    pub async fn tick(&self, desired: &Desired, root: &Path) -> (Plan, Vec<Attempt>) {
+        let mut journal = JournalFile::open(root, None).expect("the journal opens");
+        let plan = plan(desired, &self.observed(), &journal.journal, &BTreeSet::new(), &[]);
+        let host = self.host();
+        let tools = Tools {
+            host: &host,
+            cloud: Some(Cloud { provider: self, interfaces: self.interfaces(), tables: self.tables() }),
+            network: &Network::default(),
+            egress: None,
+            patience: Duration::ZERO,
+        };
+        let attempts = apply(&plan, &tools, &mut journal).await;
+        (plan, attempts)
+    }
+}
+
+/// Whether every step came out.
+pub fn all_done(attempts: &[Attempt]) -> bool {
+    attempts.iter().all(|attempt| matches!(attempt.outcome, Outcome::Done { .. }))
+}
+
+struct BackEnd {
+    world: World,
+    kind: FirewallKind,
+}
+
+#[async_trait]
+impl Firewall for BackEnd {
+    fn kind(&self) -> FirewallKind {
+        self.kind
+    }
+    async fn loaded(&self) -> Result<Option<Loaded>> {
+        Ok(self.world.state().rules.get(&self.kind).cloned())
+    }
+    async fn load(&self, rendering: &Rendering) -> Result<()> {
+        let loaded = Loaded { digest: Some(rendering.digest.clone()), damage: Vec::new() };
+        self.world.change(format!("load {}", self.kind), |state| {
+            state.rules.insert(self.kind, loaded);
+        })
+    }
+    async fn unload(&self) -> Result<()> {
+        self.world.change(format!("unload {}", self.kind), |state| {
+            state.rules.remove(&self.kind);
+        })
+    }
+}
+
+impl Sysctl for World {
+    fn read(&self, key: &SysctlKey) -> Result<Option<String>> {
+        Ok(self.state().sysctls.get(key).cloned())
+    }
+    fn write(&self, key: &SysctlKey, value: &str) -> Result<()> {
+        self.change(format!("sysctl {key}"), |state| {
+            state.sysctls.insert(key.clone(), value.to_owned());
+        })
+    }
+}
+
+#[async_trait]
+impl Links for World {
+    async fn network(&self) -> Result<Network> {
+        Ok(Network::default())
+    }
+}
+
+#[async_trait]
+impl Conntrack for World {
+    async fn delete_where(&self, _: &(dyn for<'a> Fn(&'a Flow) -> bool + Send + Sync)) -> Result<usize> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Egress for World {
+    async fn reach(&self, _: &str, _: &InterfaceName, _: Option<IpAddr>) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct Port {
+    world: World,
+    facts: InterfaceFacts,
+}
+
+#[async_trait]
+impl Interface for Port {
+    fn facts(&self) -> &InterfaceFacts {
+        &self.facts
+    }
+    async fn set_source_dest_check(&self, enabled: bool) -> Result<()> {
+        self.world.change(format!("check {} {enabled}", self.facts.id), |state| {
+            state.checks.insert(self.facts.id.clone(), enabled);
+        })
+    }
+}
+
+struct Table {
+    world: World,
+    facts: TableFacts,
+}
+
+#[async_trait]
+impl RouteTable for Table {
+    fn facts(&self) -> &TableFacts {
+        &self.facts
+    }
+    async fn put(&self, destination: IpNet, next_hop: &NextHop) -> Result<()> {
+        let key = RouteKey { table: self.facts.id.clone(), destination };
+        let route = Route {
+            destination,
+            next_hop: next_hop.clone(),
+            state: RouteState::Active,
+            origin: RouteOrigin::Static,
+        };
+        self.world.change(format!("put {key}"), |state| {
+            state.routes.insert(key, route);
+        })
+    }
+    async fn remove(&self, destination: IpNet) -> Result<()> {
+        let key = RouteKey { table: self.facts.id.clone(), destination };
+        self.world.change(format!("remove {key}"), |state| {
+            state.routes.remove(&key);
+        })
+    }
+}
+
+#[async_trait]
+impl Provider for World {
+    fn name(&self) -> &'static str {
+        "world"
+    }
+    async fn instance(&self) -> Result<Instance> {
+        Err(Error::new(Kind::Unsupported, "tell who I am", "this world has no instances"))
+    }
+    async fn interfaces(&self) -> Result<Vec<Arc<dyn Interface>>> {
+        Ok(World::interfaces(self).into_values().collect())
+    }
+    async fn route_tables(&self, _: &TableSelector) -> Result<RouteTables> {
+        Ok(RouteTables { found: self.tables().into_values().collect(), missing: Vec::new() })
+    }
+}
+
+/// An address for rules.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 10);

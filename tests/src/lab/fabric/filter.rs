@@ -1,0 +1,95 @@
+//! Security groups and the source/destination check, as the rules of one port.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use super::super::picture::{Allow, Port, Ports, Traffic};
+use super::super::topology::SERVICES;
+
+/// The port's whole ruleset, which replaces itself in one transaction. A port that the cloud doesn't know lets nothing pass.
+///
+/// The cloud's own services are reached whatever the rules say. The metadata service is in the port itself: what goes
+/// there isn't forwarded and never comes by here.
+pub fn render(port: Option<&Port>) -> String {
+    let (check, ingress, egress) = match port {
+        Some(port) => (check(port), rules(&port.ingress, "saddr"), rules(&port.egress, "daddr")),
+        None => (String::new(), String::new(), String::new()),
+    };
+    format!(
+        "table ip port
+delete table ip port
+table ip port {{
+  chain ingress {{
+{ingress}  }}
+  chain egress {{
+{egress}  }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop;
+    ip saddr {SERVICES} accept
+    ip daddr {SERVICES} accept
+{check}    ct state established,related accept
+    iifname \"outside\" jump ingress
+    iifname \"inside\" jump egress
+  }}
+}}
+"
+    )
+}
+
+fn check(port: &Port) -> String {
+    if !port.source_check {
+        return String::new();
+    }
+    let own: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+    let own = format!("{{ {} }}", own.join(", "));
+    format!(
+        "    iifname \"inside\" ip saddr != {own} drop\n    iifname \"outside\" ip daddr != {own} drop\n"
+    )
+}
+
+/// One rule a peer: the elements of one set must not overlap, and the blocks of a security group may.
+fn rules(allowed: &BTreeSet<Allow>, side: &str) -> String {
+    let mut rules = String::new();
+    for Allow { traffic, peers } in allowed {
+        let traffic = matches(traffic);
+        for peer in peers {
+            // Writing to a string can't fail.
+            let _ok = writeln!(rules, "    ip {side} {peer} {traffic}accept");
+        }
+    }
+    rules
+}
+
+fn matches(traffic: &Traffic) -> String {
+    match traffic {
+        Traffic::All => String::new(),
+        Traffic::Tcp(Ports { first, last }) => format!("tcp dport {first}-{last} "),
+        Traffic::Udp(Ports { first, last }) => format!("udp dport {first}-{last} "),
+        Traffic::Icmp { kind: Some(kind) } => format!("icmp type {kind} "),
+        Traffic::Icmp { kind: None } => "ip protocol icmp ".to_owned(),
+        Traffic::Other(protocol) => format!("ip protocol {protocol} "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_rule_of_each_sort() {
+        let allow = |traffic| Allow {
+            traffic,
+            peers: BTreeSet::from(["10.10.0.0/16".parse().expect("a block")]),
+        };
+        let allowed = BTreeSet::from([
+            allow(Traffic::All),
+            allow(Traffic::Tcp(Ports { first: 80, last: 443 })),
+            allow(Traffic::Icmp { kind: Some(8) }),
+        ]);
+        let text = rules(&allowed, "saddr");
+        let expected = "    ip saddr 10.10.0.0/16 accept
+    ip saddr 10.10.0.0/16 tcp dport 80-443 accept
+    ip saddr 10.10.0.0/16 icmp type 8 accept\n";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,202 @@
+//! A small cloud out of network namespaces, on one Linux machine and as root, in which natd runs against packets.
+//!
+//! The network is programmed only from what the cloud's API says, by code that shares nothing with natd: so when a
+//! client's request reaches the internet, all of natd worked.
+//!
+//! ```no_run
+//! use natd_tests::lab::{Lab, topology::NAT_PUBLIC};
+//!
+//! let lab = Lab::aws().clients(2).build()?;
+//! assert!(lab.client("client-a").reach().is_none());
+//! assert_eq!(lab.nat().natd(["apply"])?.code, Some(0));
+//! lab.sync()?;
+//! assert!(lab.client("client-a").reach().is_all(NAT_PUBLIC));
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+//!
+//! - [`build`]: makes a lab; start here.
+//! - [`topology`]: the shape of its cloud, and its fixed addresses.
+//! - [`aws`]: the cloud's API and its metadata service.
+//! - [`picture`]: what the network should look like, in neutral words.
+//! - [`fabric`]: makes the network behave so.
+//! - [`network`]: the wires; [`namespace`]: one machine; [`name`]: what they are called.
+//! - [`host`]: what a machine reaches; [`flow`]: flows that stay open; [`icmp`]: pings.
+//! - [`internet`]: the host that tells who it saw.
+//! - [`natd`]: natd on the NAT instance; [`daemon`]: natd as a daemon; [`back_end`]: where its rules are.
+//! - [`owner`]: what is done by hand, past natd; [`state`]: all that natd may change, to be compared.
+//! - [`http`], [`run`]: the little HTTP, and the running of programs, that all of this needs.
+
+pub mod aws;
+pub mod back_end;
+pub mod build;
+pub mod daemon;
+pub mod fabric;
+pub mod flow;
+pub mod host;
+pub mod http;
+pub mod icmp;
+pub mod internet;
+pub mod name;
+pub mod namespace;
+pub mod natd;
+pub mod network;
+pub mod owner;
+pub mod picture;
+pub mod run;
+pub mod state;
+pub mod topology;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use aws::api::Api;
+use aws::endpoint::{ApiCall, Endpoint, Fault};
+use aws::metadata::Metadata;
+use aws::moto::Moto;
+use aws::read::STANDS_FOR;
+use aws::seed::Ids;
+use fabric::Fabric;
+use host::Host;
+use internet::InternetHost;
+use natd::Nat;
+use network::Network;
+use topology::Topology;
+
+/// A running lab. All of it is gone when this is dropped; what a killed test leaves, the next lab clears away.
+///
+/// The fields are dropped in their order: first who reads and writes, then what is read and written.
+#[derive(Debug)]
+pub struct Lab {
+    /// The ids of what is in the cloud.
+    pub ids: Ids,
+    pub topology: Topology,
+    fabric: Fabric,
+    metadata: Option<Metadata>,
+    endpoint: Endpoint,
+    api: Api,
+    _internet: InternetHost,
+    moto: Moto,
+    nat: Nat,
+    clients: BTreeMap<String, Host>,
+    network: Network,
+    _folder: Folder,
+}
+
+/// A folder that goes with the lab.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _gone_already = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Lab {
+    /// A lab of AWS, with options.
+    pub fn aws() -> build::Builder {
+        build::Builder::default()
+    }
+
+    /// The NAT instance, on which natd was not run yet.
+    pub fn nat(&self) -> &Nat {
+        &self.nat
+    }
+
+    /// A private client by its name: `client-a`.
+    ///
+    /// # Panics
+    /// If the lab has no such client.
+    pub fn client(&self, name: &str) -> &Host {
+        self.clients.get(name).unwrap_or_else(|| panic!("the lab has no {name}"))
+    }
+
+    /// All private clients, by name.
+    pub fn clients(&self) -> impl Iterator<Item = &Host> {
+        self.clients.values()
+    }
+
+    /// The namespaces and the wires.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The cloud's API, as its owner calls it: not in [`api_log`](Self::api_log), and never faulty.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Brings the network in step with the cloud now, and returns once it is.
+    ///
+    /// The network follows every change by itself within some ten milliseconds; this waits until it has.
+    pub fn sync(&self) -> Result<()> {
+        self.fabric.sync()
+    }
+
+    /// The calls that instances made, in order.
+    pub fn api_log(&self) -> Vec<ApiCall> {
+        self.endpoint.calls()
+    }
+
+    /// Forgets the calls that instances made so far.
+    pub fn api_log_clear(&self) {
+        self.endpoint.forget_calls();
+    }
+
+    /// The actions that the API server itself recorded, without the lab's own calls. It forgets none.
+    pub fn api_recording(&self) -> Result<Vec<String>> {
+        self.moto.recorded_actions()
+    }
+
+    /// Has the next `times` calls of an action go wrong.
+    pub fn fail(&self, action: &str, fault: Fault, times: usize) {
+        self.endpoint.fail(action, fault, times);
+    }
+
+    /// Has no further call go wrong.
+    pub fn heal(&self) {
+        self.endpoint.heal();
+    }
+
+    /// Has the NAT instance's public address stand for this one of its private addresses.
+    pub fn associate_public_address(&self, private: Ipv4Addr) -> Result<()> {
+        self.api.call(
+            "CreateTags",
+            &[
+                ("ResourceId.1", self.ids.allocation.as_str()),
+                ("Tag.1.Key", STANDS_FOR),
+                ("Tag.1.Value", &private.to_string()),
+            ],
+        )?;
+        self.sync()
+    }
+
+    /// How many packets wanted to leave for the internet without a public address since the lab began.
+    pub fn untranslated(&self) -> Result<u64> {
+        fabric::gateway::untranslated(&self.network.router)
+    }
+
+    /// Stops the metadata service: connections are refused.
+    pub fn stop_metadata(&mut self) {
+        self.metadata = None;
+    }
+
+    /// Starts the metadata service again.
+    pub fn start_metadata(&mut self) -> Result<()> {
+        self.metadata = None;
+        self.metadata =
+            Some(Metadata::start(self.wires_by_id()?.into_iter(), &self.fabric.current())?);
+        Ok(())
+    }
+
+    fn wires_by_id(&self) -> Result<Vec<(String, &network::PortWire)>> {
+        let of = |(name, wire)| {
+            let id = self.ids.interfaces.get(name).with_context(|| format!("{name} has no id"))?;
+            Ok((id.clone(), wire))
+        };
+        self.network.ports.iter().map(of).collect()
+    }
+}

@@ -1,0 +1,225 @@
+//! natd on the NAT instance: its files, its environment, and one run of it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::iter;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::back_end::BackEnd;
+use super::daemon::Daemon;
+use super::host::{Host, PATIENCE};
+use super::http::{Request, send};
+use super::topology::ENDPOINT;
+
+/// A run that takes longer hangs.
+const LONGEST_RUN: Duration = Duration::from_secs(90);
+
+/// Where natd serves health and metrics, unless told otherwise.
+const HEALTH: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9750));
+
+/// The NAT instance.
+#[derive(Debug)]
+pub struct Nat {
+    pub(super) host: Host,
+    /// What natd is given as `--root`.
+    pub root: PathBuf,
+    pub(super) endpoint: String,
+    /// Where programs are looked for ahead of the usual places.
+    programs: Option<PathBuf>,
+}
+
+impl Deref for Nat {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+/// What became of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Nat {
+    pub(super) fn new(host: Host, root: PathBuf) -> Self {
+        Self { host, root, endpoint: format!("http://{ENDPOINT}"), programs: None }
+    }
+
+    /// Writes `/etc/natd/natd.toml`.
+    pub fn configure(&self, toml: &str) -> Result<()> {
+        self.write("etc/natd/natd.toml", toml)
+    }
+
+    /// Has natd put its rules there from now on. It is a file of `conf.d`, which a new `natd.toml` leaves in force.
+    pub(super) fn use_back_end(&mut self, back_end: BackEnd) -> Result<()> {
+        self.programs = Some(back_end.programs(&self.root)?);
+        let firewall = back_end.setting();
+        self.write("etc/natd/conf.d/00-lab.toml", &format!("[nat]\nfirewall = {firewall:?}\n"))
+    }
+
+    /// Writes a file below natd's root.
+    pub fn write(&self, path: &str, text: &str) -> Result<()> {
+        let path = self.root.join(path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        }
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Reads a file below natd's root; `None` if there is no such file.
+    pub fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.root.join(path)).ok()
+    }
+
+    /// natd with these arguments, ready to run in the instance. Everything it knows of the cloud beside the endpoint
+    /// of the API, which is the lab's, it has from the metadata service.
+    pub fn command<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Command> {
+        self.command_under(&[], arguments)
+    }
+
+    /// natd started by another program: `["strace", "-f"]`.
+    pub fn command_under<S: AsRef<OsStr>>(
+        &self,
+        wrapper: &[&str],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Command> {
+        let binary = binary()?;
+        let mut command = match wrapper {
+            [] => self.namespace.command(&binary),
+            [program, rest @ ..] => {
+                let mut command = self.namespace.command(program);
+                command.args(rest).arg(&binary);
+                command
+            }
+        };
+        command.arg("--root").arg(&self.root).args(arguments);
+        for (name, _) in std::env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("AWS_") || name_text.starts_with("NATD_") {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .env("AWS_ENDPOINT_URL_EC2", &self.endpoint)
+            .env("HOME", &self.root)
+            .stdin(Stdio::null());
+        if let Some(programs) = &self.programs {
+            let usual = std::env::var_os("PATH").unwrap_or_default();
+            let path = iter::once(programs.clone()).chain(std::env::split_paths(&usual));
+            command.env("PATH", std::env::join_paths(path).context("PATH")?);
+        }
+        Ok(command)
+    }
+
+    /// Runs natd to its end.
+    pub fn natd<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Run> {
+        run(self.command(arguments)?)
+    }
+
+    /// Runs natd, and kills it in mid-air: as one of its threads does the system call for the `when`th time. Each
+    /// thread counts for itself, and so does each program that natd runs: choose a call that those don't do so often.
+    /// A run that doesn't do it so often ends by itself, which [`Run::code`] tells.
+    pub fn natd_killed_at<S: AsRef<OsStr>>(
+        &self,
+        system_call: &str,
+        when: u32,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Run> {
+        let (trace, inject) = (
+            format!("trace={system_call}"),
+            format!("inject={system_call}:signal=KILL:when={when}"),
+        );
+        let wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        run(self.command_under(&wrapper, arguments)?)
+    }
+
+    /// What the daemon answers to a health check or a scrape: status and text.
+    pub fn health(&self, path: &str) -> Result<(u16, String)> {
+        let stream = self.namespace.connect(HEALTH, PATIENCE)?;
+        let request =
+            Request { method: "GET".to_owned(), target: path.to_owned(), ..Request::default() };
+        let response = send(stream, HEALTH, &request, PATIENCE)?;
+        Ok((response.status, String::from_utf8_lossy(&response.body).into_owned()))
+    }
+
+    /// Starts the daemon, `natd run` with these further arguments.
+    pub fn daemon<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Daemon> {
+        let mut command = self.command(["run"])?;
+        command.args(arguments);
+        Daemon::start(command)
+    }
+}
+
+/// Runs a command to its end, with its output read as it comes.
+pub fn run(mut command: Command) -> Result<Run> {
+    let started = Instant::now();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {command:?}"))?;
+    let stdout = child.stdout.take().map(|pipe| thread::spawn(|| read_all(pipe)));
+    let stderr = child.stderr.take().map(|pipe| thread::spawn(|| read_all(pipe)));
+    let code = wait(&mut child, started + LONGEST_RUN).with_context(|| format!("{command:?}"))?;
+    let took = started.elapsed();
+    let text = |reader: Option<thread::JoinHandle<String>>| {
+        reader.and_then(|r| r.join().ok()).unwrap_or_default()
+    };
+    Ok(Run { code, stdout: text(stdout), stderr: text(stderr), took })
+}
+
+fn wait(child: &mut Child, deadline: Instant) -> Result<Option<i32>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.code());
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("it did not end within {LONGEST_RUN:?}");
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn read_all(mut pipe: impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _cut_short = pipe.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// `NATD_BIN`, or the one that cargo built beside this program.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("NATD_BIN") {
+        return Ok(path.into());
+    }
+    let me = std::env::current_exe().context("where is this program?")?;
+    let beside = |folder: &Path| Some(folder.join("natd")).filter(|path| path.is_file());
+    // Tests are in target/debug/deps, other programs in target/debug.
+    me.ancestors().skip(1).take(2).find_map(beside).with_context(|| {
+        format!(
+            "no natd beside {}: `cargo build -p natd` makes it, or NATD_BIN says where it is",
+            me.display()
+        )
+    })
+}
