@@ -14,7 +14,7 @@ use natd_core::{
 const LOSSES: u32 = 3;
 
 /// A route that was held for that long without a loss is nobody else's any more.
-const PEACE: Duration = Duration::from_secs(3600);
+const PEACE: Duration = Duration::from_hours(1);
 
 /// What natd remembers of its routes from tick to tick.
 #[derive(Debug, Default)]

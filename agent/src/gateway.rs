@@ -2,28 +2,30 @@
 //! `apply`, `verify`, `status`, `down` and each tick of `run`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
-use futures_util::join;
 use natd_core::{
     advise::Warning,
     apply::{Attempt, Cloud, Outcome, Tools, apply},
-    cloud::{Instance, Interface, InterfaceFacts, Provider, RouteTable, TableSelector},
+    cloud::{Instance, Provider, TableSelector},
     config::{Config, OnStop},
-    desired::{CloudFacts, Desired, Facts, desired, tables_to_ask_for},
+    desired::{Desired, Facts, desired, tables_to_ask_for},
     error::{Error, Kind, Result},
-    host::{Host, Network, SysctlKey},
+    host::{Host, Network},
     journal::{Journal, JournalFile},
-    model::{InterfaceId, InterfaceName, NextHop, RouteKey, RouteTableId},
-    plan::{Observed, Phase, Plan, Step, plan},
+    model::{InterfaceName, NextHop, RouteKey, RouteTableId},
+    plan::{Observed, Plan, plan},
     ruleset::FirewallKind,
+    step::{Phase, Step},
     verdict::{Judgement, Proof, judge},
 };
 use serde::Serialize;
+
+use crate::survey::{self, Listed};
 
 /// For how long a change may stay invisible in the cloud's answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,14 +58,8 @@ pub struct Gateway {
     /// The back end that is to hold the rules.
     pub firewall: FirewallKind,
     last: Option<Listed>,
-}
-
-/// What the cloud listed.
-#[derive(Clone)]
-struct Listed {
-    facts: CloudFacts,
-    interfaces: BTreeMap<InterfaceId, Arc<dyn Interface>>,
-    tables: BTreeMap<RouteTableId, Arc<dyn RouteTable>>,
+    /// natd has changed something in the cloud since, or tried to.
+    ask_again: bool,
 }
 
 /// How much of the world is looked at.
@@ -140,7 +136,7 @@ impl Gateway {
         provider: Option<Arc<dyn Provider>>,
         firewall: FirewallKind,
     ) -> Self {
-        Self { config, host, provider, firewall, last: None }
+        Self { config, host, provider, firewall, last: None, ask_again: false }
     }
 
     /// The machine's id in its cloud, for the journal.
@@ -167,9 +163,12 @@ impl Gateway {
         let network = self.host.links.network().await?;
         let listed = match (&self.provider, &self.last) {
             (None, _) => None,
-            (Some(_), Some(last)) if look == Look::Host => Some(last.clone()),
-            (Some(provider), last) => match self.list(provider.as_ref(), journal).await {
-                Ok(listed) => Some(listed),
+            (Some(_), Some(last)) if look == Look::Host && !self.ask_again => Some(last.clone()),
+            (Some(provider), last) => match self.ask(provider.as_ref(), journal).await {
+                Ok(listed) => {
+                    self.ask_again = false;
+                    Some(listed)
+                }
                 Err(error) => match last {
                     // The data path is mended whether or not the cloud answers.
                     Some(last) if error.kind().is_transient() => {
@@ -191,7 +190,7 @@ impl Gateway {
             _ => Trouble::Failure(error),
         })?;
         let kinds = journal.firewalls.iter().copied().chain([self.firewall]).collect();
-        let observed = self.observe(&desired, journal, listed.as_ref(), &kinds).await?;
+        let observed = survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
         let contested = contested(&observed, &desired);
         let plan = plan(&desired, &observed, journal, &contested, &self.config.verify.targets);
         Ok(View { desired, observed, plan, network: facts.network, listed })
@@ -205,7 +204,7 @@ impl Gateway {
         let network = self.host.links.network().await?;
         let listed = match &self.provider {
             Some(provider) if journal.needs_cloud() => {
-                Some(self.list_for(provider.as_ref(), journal_tables(journal)).await?)
+                Some(survey::ask(provider.as_ref(), &TableSelector::default(), &tables_in(journal)).await?)
             }
             None if journal.needs_cloud() => {
                 return Err(Error::new(Kind::Invalid, "give routes back", "no provider is configured")
@@ -215,7 +214,7 @@ impl Gateway {
         };
         let desired = Desired::default();
         let kinds = self.host.firewalls.keys().copied().collect();
-        let observed = self.observe(&desired, journal, listed.as_ref(), &kinds).await?;
+        let observed = survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
         let plan = plan(&desired, &observed, journal, &BTreeSet::new(), &[]);
         Ok(View { desired, observed, plan, network, listed })
     }
@@ -239,20 +238,20 @@ impl Gateway {
             patience: PATIENCE,
         };
         let steps = apply(&view.plan, &tools, journal).await;
-        let wrote_to_cloud = steps.iter().any(|attempt| {
-            matches!(
-                attempt.step.phase(),
+        for Attempt { step, outcome } in &steps {
+            self.ask_again |= matches!(
+                step.phase(),
                 Phase::ReturnRoutes | Phase::Checks | Phase::TakeRoutes | Phase::ReturnChecks
-            )
-        });
-        if wrote_to_cloud {
-            self.last = None;
+            );
+            if let (Outcome::Done { .. }, Some(last)) = (outcome, &mut self.last) {
+                last.note(step);
+            }
         }
         let proof = match proof_among(&steps).or(proof) {
             Some(proof) => proof,
             None => self.prove(view).await,
         };
-        (self.report(view, steps, &proof), proof)
+        (report(view, steps, &proof), proof)
     }
 
     /// Runs the plan of [`Gateway::look_down`].
@@ -265,24 +264,7 @@ impl Gateway {
         let proof = self.prove(view).await;
         let judgement = view.judgement(&proof);
         let served = served(view, view.plan.steps.iter());
-        Report { judgement, served, ..self.report(view, Vec::new(), &proof) }
-    }
-
-    fn report(&self, view: &View, steps: Vec<Attempt>, proof: &Proof) -> Report {
-        let outstanding = || {
-            steps
-                .iter()
-                .filter(|attempt| !matches!(attempt.outcome, Outcome::Done { .. }))
-                .map(|attempt| &attempt.step)
-        };
-        Report {
-            judgement: view.judge(outstanding(), proof),
-            served: served(view, outstanding()),
-            steps,
-            refusals: view.plan.refusals.clone(),
-            problems: view.plan.problems.clone(),
-            warnings: view.plan.warnings.clone(),
-        }
+        Report { judgement, served, ..report(view, Vec::new(), &proof) }
     }
 
     /// Reaches the targets from the egress interface's own address.
@@ -292,6 +274,10 @@ impl Gateway {
             return Proof::Unproven;
         };
         natd_core::apply::prove(targets, self.host.egress.as_ref(), &interface, address).await
+    }
+
+    async fn ask(&self, provider: &dyn Provider, journal: &Journal) -> Result<Listed> {
+        survey::ask(provider, &tables_to_ask_for(&self.config), &tables_in(journal)).await
     }
 
     /// What SIGTERM does: gives back the routes of the groups with `on_stop = "restore"`, and
@@ -309,88 +295,33 @@ impl Gateway {
         view.plan.left_alone.clear();
         Ok(self.converge(&view, journal, Some(Proof::Unproven)).await.0.steps)
     }
+}
 
-    async fn list(&self, provider: &dyn Provider, journal: &Journal) -> Result<Listed> {
-        let asked = tables_to_ask_for(&self.config).union(&journal_tables(journal));
-        self.list_for(provider, asked).await
-    }
+/// The tables in which natd has changed something.
+fn tables_in(journal: &Journal) -> BTreeSet<RouteTableId> {
+    journal.routes.keys().map(|key| key.table.clone()).collect()
+}
 
-    /// The instance first, since only it knows which subnets are its own; then interfaces and
-    /// tables side by side.
-    async fn list_for(&self, provider: &dyn Provider, mut asked: TableSelector) -> Result<Listed> {
-        let instance = provider.instance().await?;
-        asked.subnets.extend(instance.subnets.iter().cloned());
-        let (interfaces, tables) = join!(provider.interfaces(), provider.route_tables(&asked));
-        let (interfaces, tables) = (interfaces?, tables?);
-        Ok(Listed {
-            facts: CloudFacts {
-                instance,
-                interfaces: interfaces.iter().map(|interface| interface.facts().clone()).collect(),
-                tables: tables.found.iter().map(|table| table.facts().clone()).collect(),
-                missing: tables.missing,
-            },
-            interfaces: interfaces
-                .into_iter()
-                .map(|interface| (interface.facts().id.clone(), interface))
-                .collect(),
-            tables: tables.found.into_iter().map(|table| (table.facts().id.clone(), table)).collect(),
-        })
-    }
-
-    async fn observe(
-        &self,
-        desired: &Desired,
-        journal: &Journal,
-        listed: Option<&Listed>,
-        kinds: &BTreeSet<FirewallKind>,
-    ) -> Result<Observed> {
-        let mut observed = Observed::default();
-        for kind in kinds {
-            let Some(firewall) = self.host.firewalls.get(kind) else { continue };
-            match firewall.loaded().await {
-                Ok(Some(loaded)) => drop(observed.rules.insert(*kind, loaded)),
-                Ok(None) => {}
-                // A back end that isn't installed and that natd never used holds no rules of natd's.
-                Err(error) if error.kind() == Kind::NotFound
-                    && desired.rules.as_ref().map(|rules| rules.rendering.kind) != Some(*kind)
-                    && !journal.firewalls.contains(kind) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let global = SysctlKey::global("net/ipv4/ip_forward");
-        for key in desired.sysctls.keys().chain(journal.sysctls.keys()).chain([&global]) {
-            if let Some(value) = self.host.sysctl.read(key)? {
-                observed.sysctls.insert(key.clone(), value);
-            }
-        }
-        if let Some(listed) = listed {
-            let CloudFacts { interfaces, tables, .. } = &listed.facts;
-            observed.checks = interfaces
-                .iter()
-                .map(|InterfaceFacts { id, source_dest_check, .. }| (id.clone(), *source_dest_check))
-                .collect();
-            for table in tables {
-                observed.tables.insert(table.id.clone());
-                observed.routes.extend(table.routes.iter().map(|route| {
-                    let key = RouteKey { table: table.id.clone(), destination: route.destination };
-                    (key, route.clone())
-                }));
-            }
-        }
-        Ok(observed)
+fn report(view: &View, steps: Vec<Attempt>, proof: &Proof) -> Report {
+    let outstanding = || {
+        steps
+            .iter()
+            .filter(|attempt| !matches!(attempt.outcome, Outcome::Done { .. }))
+            .map(|attempt| &attempt.step)
+    };
+    Report {
+        judgement: view.judge(outstanding(), proof),
+        served: served(view, outstanding()),
+        steps,
+        refusals: view.plan.refusals.clone(),
+        problems: view.plan.problems.clone(),
+        warnings: view.plan.warnings.clone(),
     }
 }
 
 /// Whether a next hop is one of the interfaces that this machine's routes target.
-pub fn targets_us<'a>(desired: &'a Desired) -> impl Fn(&NextHop) -> bool + 'a {
+pub fn targets_us(desired: &Desired) -> impl Fn(&NextHop) -> bool {
     |hop| desired.routes.values().any(|wish| *hop == NextHop::Interface(wish.target.clone()))
-}
-
-fn journal_tables(journal: &Journal) -> TableSelector {
-    TableSelector {
-        ids: journal.routes.keys().map(|key| key.table.clone()).collect(),
-        ..TableSelector::default()
-    }
 }
 
 fn served<'a>(view: &View, outstanding: impl Iterator<Item = &'a Step>) -> BTreeSet<RouteKey> {

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`gateway`] | looks, plans, converges, proves: what every command is made of |
+//! | `survey` | what there is, in cloud and host |
 //! | [`daemon`] | the loop of `natd run` |
 //! | [`contest`] | when to leave a route to somebody else |
 //! | [`status`], [`serve`] | what the daemon tells of itself, and to whom |
@@ -25,4 +26,5 @@ mod netlink;
 pub mod process;
 pub mod serve;
 pub mod status;
+mod survey;
 pub mod sysctl;

@@ -89,7 +89,7 @@ impl Status {
     /// Whether the loop still turns: three intervals and a minute are more than any tick takes.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.ticked.elapsed() < self.interval.saturating_mul(3) + Duration::from_secs(60)
+        self.ticked.elapsed() < self.interval.saturating_mul(3) + Duration::from_mins(1)
     }
 
     /// Whether the last tick found NAT to work.

@@ -11,19 +11,20 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::{StreamExt, future::join_all, stream};
 use serde::Serialize;
 
 use crate::{
-    cloud::{Interface, Provider, RouteTable, TableSelector},
+    cloud::{Interface, Provider, RouteTable},
+    confirm::confirm,
     desired::{Rules, Weight},
     error::{Error, Kind, Result},
     host::{Egress, Host, Network, SysctlKey},
     journal::{EarlierSysctl, EarlierTarget, JournalFile},
     model::{InterfaceId, InterfaceName, NextHop, RouteKey, RouteTableId},
-    plan::{Entry, Phase, Plan, Step},
+    plan::{Entry, Plan},
     ruleset::{FirewallKind, Ruleset},
+    step::{Phase, Step},
     verdict::Proof,
 };
 
@@ -109,6 +110,7 @@ pub async fn apply(plan: &Plan, tools: &Tools<'_>, journal: &mut JournalFile) ->
             Entry::Route(key) => drop(journal.journal.routes.remove(key)),
             Entry::Check(interface) => _ = journal.journal.checks.remove(interface),
             Entry::Sysctl(key) => drop(journal.journal.sysctls.remove(key)),
+            Entry::Rules(kind) => journal.journal.forget_rules(*kind),
         }
     }
     if let Err(error) = journal.save() {
@@ -128,12 +130,10 @@ async fn run_phase(
         enter(step, journal);
     }
     if let Err(error) = journal.save() {
-        // natd's own rules are known by their name, journal or not: a full disk must not keep
-        // them from being repaired.
-        if phase != Phase::Rules {
+        if phase.is_journalled() {
             return vec![Outcome::Failed(error); steps.len()];
         }
-        tracing::warn!(%error, "natd's rules are loaded all the same");
+        tracing::warn!(%error, "going on with what needs no entry");
     }
     // Writes to the cloud go side by side; the host's few are in order.
     let width = match phase {
@@ -196,10 +196,7 @@ fn settle(step: &Step, file: &mut JournalFile) {
         Step::ReturnRoute { key, .. } => drop(journal.routes.remove(key)),
         Step::SwitchCheckOn { interface } => _ = journal.checks.remove(interface),
         Step::RestoreSysctl { key, .. } => drop(journal.sysctls.remove(key)),
-        Step::UnloadRules { kind } => {
-            journal.firewalls.remove(kind);
-            journal.stale_flows &= !journal.firewalls.is_empty();
-        }
+        Step::UnloadRules { kind } => journal.forget_rules(*kind),
         _ => {}
     }
 }
@@ -365,102 +362,4 @@ pub async fn prove(
         return Proof::Unproven;
     }
     Proof::Failed(Error::new(Kind::Unreachable, "prove the way out", failures.join("; ")))
-}
-
-/// Asks the cloud until it shows what was written, or patience ends.
-async fn confirm(steps: &[Step], outcomes: &mut [Outcome], cloud: &Cloud<'_>, patience: Duration) {
-    let mut delays = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(3))
-        .with_total_delay(Some(patience))
-        .without_max_times()
-        .with_jitter()
-        .build();
-    loop {
-        let seen = Seen::ask(steps, outcomes, cloud).await;
-        let mut waiting = false;
-        let delay = delays.next();
-        for (step, outcome) in steps.iter().zip(outcomes.iter_mut()) {
-            if !matches!(outcome, Outcome::Done { .. }) {
-                continue;
-            }
-            match seen.as_ref().map(|seen| seen.shows(step)) {
-                Ok(true) => {}
-                _ if delay.is_some() => waiting = true,
-                Ok(false) => {
-                    *outcome = Outcome::Failed(
-                        Error::new(
-                            Kind::Conflict,
-                            step.to_string(),
-                            format!("the cloud accepted it and doesn't show it after {} s", patience.as_secs()),
-                        )
-                        .with_advice("something else may be changing it back: find it; natd tries again"),
-                    );
-                }
-                Err(error) => *outcome = Outcome::Failed(error.clone()),
-            }
-        }
-        match delay {
-            Some(delay) if waiting => tokio::time::sleep(delay).await,
-            _ => return,
-        }
-    }
-}
-
-/// What the cloud shows after a write.
-#[derive(Default)]
-struct Seen {
-    checks: BTreeMap<InterfaceId, bool>,
-    routes: BTreeMap<RouteKey, NextHop>,
-}
-
-impl Seen {
-    async fn ask(steps: &[Step], outcomes: &[Outcome], cloud: &Cloud<'_>) -> Result<Self> {
-        let mut tables = TableSelector::default();
-        let mut checks = false;
-        for (step, outcome) in steps.iter().zip(outcomes) {
-            match (step, outcome) {
-                (Step::TakeRoute { key, .. } | Step::ReturnRoute { key, .. }, Outcome::Done { .. }) => {
-                    tables.ids.insert(key.table.clone());
-                }
-                (Step::SwitchCheckOff { .. } | Step::SwitchCheckOn { .. }, Outcome::Done { .. }) => {
-                    checks = true;
-                }
-                _ => {}
-            }
-        }
-        let mut seen = Self::default();
-        if checks {
-            for interface in cloud.provider.interfaces().await? {
-                let facts = interface.facts();
-                seen.checks.insert(facts.id.clone(), facts.source_dest_check);
-            }
-        }
-        if tables != TableSelector::default() {
-            for table in cloud.provider.route_tables(&tables).await?.found {
-                let facts = table.facts();
-                seen.routes.extend(facts.routes.iter().map(|route| {
-                    let key = RouteKey { table: facts.id.clone(), destination: route.destination };
-                    (key, route.next_hop.clone())
-                }));
-            }
-        }
-        Ok(seen)
-    }
-
-    fn shows(&self, step: &Step) -> bool {
-        match step {
-            Step::SwitchCheckOff { interface } => self.checks.get(interface) == Some(&false),
-            Step::SwitchCheckOn { interface } => self.checks.get(interface) == Some(&true),
-            Step::TakeRoute { key, target, .. } => {
-                self.routes.get(key) == Some(&NextHop::Interface(target.clone()))
-            }
-            // What it went back to may be a propagated route or, its target being gone, nothing.
-            Step::ReturnRoute { key, to, .. } => match to {
-                Some(next_hop) => self.routes.get(key).is_none_or(|now| now == next_hop),
-                None => !matches!(self.routes.get(key), Some(NextHop::Interface(_))),
-            },
-            _ => true,
-        }
-    }
 }

@@ -95,6 +95,12 @@ pub trait Interface: Send + Sync {
     /// # Errors
     /// `Unsupported` where the cloud has no such check; `Denied` with the missing permission.
     async fn set_source_dest_check(&self, enabled: bool) -> Result<()>;
+
+    /// The source/destination check as the cloud shows it now, in one call.
+    ///
+    /// # Errors
+    /// Of the cloud's API, by kind.
+    async fn source_dest_check(&self) -> Result<bool>;
 }
 
 /// Which route tables a caller wants to see: the union of what its fields name.

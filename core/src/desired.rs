@@ -339,7 +339,7 @@ fn networks(key: &str, specs: &[NetworkSpec], facts: &Facts) -> Result<BTreeSet<
 
 /// Forwarding on the interfaces that natd serves and on no other; no redirects; loose reverse-path
 /// filtering. Kernel documentation, `networking/ip-sysctl`: `forwarding` is per input interface,
-/// `send_redirects` is ORed over `all` and the interface, `rp_filter` is the maximum of both.
+/// `send_redirects` is on if it is for `all` or for the interface, `rp_filter` is the maximum of both.
 fn sysctls<'a>(
     config: &Config,
     served: impl Iterator<Item = &'a InterfaceName>,

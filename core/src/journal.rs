@@ -68,6 +68,12 @@ impl Journal {
         *self == Self { instance: self.instance.clone(), ..Self::default() }
     }
 
+    /// Notes that a back end holds no rules of natd's any more.
+    pub fn forget_rules(&mut self, kind: FirewallKind) {
+        self.firewalls.remove(&kind);
+        self.stale_flows &= !self.firewalls.is_empty();
+    }
+
     /// Whether giving back needs the cloud.
     #[must_use]
     pub fn needs_cloud(&self) -> bool {
@@ -211,14 +217,18 @@ fn belongs_elsewhere(journal: &Journal, instance: Option<&InstanceId>) -> bool {
 fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
     let kind = if error.kind() == io::ErrorKind::PermissionDenied { Kind::Denied } else { Kind::Invalid };
     Error::new(kind, format!("{verb} the journal {}", path.display()), error)
-        .with_advice("without it nothing can be given back, so nothing is changed")
+        .with_advice("natd changes nothing that it can't note there: make room, or make the folder writable")
 }
 
 fn set_aside(path: &Path, why: &str) -> Result<()> {
-    let aside = (0..)
-        .map(|n| path.with_extension(format!("json.aside.{n}")))
-        .find(|aside| !aside.exists())
-        .unwrap_or_else(|| path.with_extension("json.aside"));
+    let mut n = 0_u32;
+    let aside = loop {
+        let aside = path.with_extension(format!("json.aside.{n}"));
+        if !aside.exists() {
+            break aside;
+        }
+        n += 1;
+    };
     fs::rename(path, &aside).map_err(|error| failed("move aside", path, &error))?;
     tracing::warn!(journal = %path.display(), kept_as = %aside.display(), why, "the journal is not usable and was moved aside");
     Ok(())

@@ -5,7 +5,8 @@ use serde::Serialize;
 use crate::{
     desired::{Desired, Weight},
     error::Error,
-    plan::{Plan, Step},
+    plan::Plan,
+    step::Step,
 };
 
 /// Whether packets were seen to get out.
@@ -90,14 +91,14 @@ pub fn judge<'a>(
         let missing = !plan.served.contains(key)
             || outstanding.iter().any(|step| matches!(step, Step::TakeRoute { key: taken, .. } if taken == key));
         if missing {
-            checks.push(check(key, State::Failed, "does not lead here"));
+            checks.push(check(key.to_string(), State::Failed, "does not lead here"));
         } else {
             served += 1;
-            checks.push(check(key, State::Ok, format!("leads to {}", wish.target)));
+            checks.push(check(key.to_string(), State::Ok, format!("leads to {}", wish.target)));
         }
     }
     for error in plan.refusals.iter().chain(&plan.problems) {
-        checks.push(check("asked for", State::Failed, error));
+        checks.push(check("asked for", State::Failed, error.to_string()));
     }
     let unserved = checks.iter().rfind(|check| check.state == State::Failed && check.name != TUNING);
     let (verdict, headline) = match (carried, unserved) {
@@ -126,8 +127,8 @@ pub fn judge<'a>(
 /// The name of the check that NAT doesn't stand or fall with.
 const TUNING: &str = "tuning";
 
-fn check(name: impl ToString, state: State, detail: impl ToString) -> Check {
-    Check { name: name.to_string(), state, detail: detail.to_string() }
+fn check(name: impl Into<String>, state: State, detail: impl Into<String>) -> Check {
+    Check { name: name.into(), state, detail: detail.into() }
 }
 
 fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[&Step]) {

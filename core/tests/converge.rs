@@ -10,8 +10,9 @@ use natd_core::{
     desired::{Desired, RouteWish, Rules, Setting, Weight},
     host::{Loaded, SysctlKey},
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState},
-    plan::{Plan, Step},
+    plan::Plan,
     ruleset::{FirewallKind, Ruleset, RulesetDigest, Translation},
+    step::Step,
 };
 use proptest::prelude::*;
 use world::{ADDRESS, INTERFACES, State, TABLES, World, all_done};

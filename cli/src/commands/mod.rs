@@ -19,11 +19,11 @@ use crate::{
 pub async fn run(cli: Cli) -> Exit {
     let Cli { command, common } = cli;
     match command.unwrap_or(Command::Run) {
-        Command::Run => run::run(&common).await,
+        Command::Run => Box::pin(run::run(&common)).await,
         Command::Plan { detailed_exitcode } => plan::run(&common, detailed_exitcode).await,
         Command::Apply => apply::run(&common).await,
         Command::Verify => verify::run(&common).await,
-        Command::Status => status::run(&common).await,
+        Command::Status => Box::pin(status::run(&common)).await,
         Command::Down => down::run(&common).await,
         Command::Config(command) => config::run(&common, command),
     }

@@ -45,7 +45,7 @@ pub async fn run(common: &Common) -> Result<Exit, Obstacle> {
             Obstacle::Failure(error) => error.to_string(),
         })
     };
-    Daemon::new(gateway, journal, reload, status).run().await?;
+    Box::pin(Daemon::new(gateway, journal, reload, status).run()).await?;
     Ok(Exit::Done)
 }
 

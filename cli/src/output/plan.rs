@@ -1,6 +1,9 @@
 //! A plan, as a diff that an operator can decide on.
 
-use natd_core::plan::{Phase, Plan, Step};
+use natd_core::{
+    plan::Plan,
+    step::{Phase, Step},
+};
 
 use super::{BAD, BOLD, GOOD, NOTE, print, sign};
 

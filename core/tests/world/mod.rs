@@ -262,6 +262,10 @@ impl Interface for Port {
             state.checks.insert(self.facts.id.clone(), enabled);
         })
     }
+    async fn source_dest_check(&self) -> Result<bool> {
+        let Port { facts, .. } = self;
+        Ok(self.world.interfaces()[&facts.id].facts().source_dest_check)
+    }
 }
 
 struct Table {

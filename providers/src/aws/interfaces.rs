@@ -111,6 +111,25 @@ impl Interface for Eni {
             })?;
         Ok(())
     }
+
+    async fn source_dest_check(&self) -> Result<bool> {
+        let id = &self.facts.id;
+        let doing = || format!("read the source/destination check of {id}");
+        let answer = self
+            .api
+            .ec2
+            .describe_network_interfaces()
+            .network_interface_ids(id.as_str())
+            .send()
+            .await
+            .map_err(|error| {
+                self.api.failure(Action::DescribeNetworkInterfaces, doing(), &error)
+            })?;
+        let shown = answer.network_interfaces().first();
+        shown
+            .map(|interface| interface.source_dest_check().unwrap_or(true))
+            .ok_or_else(|| Error::new(Kind::NotFound, doing(), "the cloud doesn't show it"))
+    }
 }
 
 /// Whether the interface isn't on its way out.

@@ -1,0 +1,139 @@
+//! What there is: the cloud's lists, and the host's rules and kernel parameters.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures_util::join;
+use natd_core::{
+    cloud::{Interface, Provider, RouteTable, TableSelector},
+    desired::{CloudFacts, Desired},
+    error::{Kind, Result},
+    host::{Host, SysctlKey},
+    journal::Journal,
+    model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState, RouteTableId},
+    plan::Observed,
+    ruleset::FirewallKind,
+    step::Step,
+};
+
+/// What the cloud listed.
+#[derive(Clone)]
+pub(crate) struct Listed {
+    pub(crate) facts: CloudFacts,
+    pub(crate) interfaces: BTreeMap<InterfaceId, Arc<dyn Interface>>,
+    pub(crate) tables: BTreeMap<RouteTableId, Arc<dyn RouteTable>>,
+}
+
+impl Listed {
+    /// Notes a step that was done and seen to be done, for the time until the cloud is asked again.
+    /// What a route was given back to only the cloud knows.
+    pub(crate) fn note(&mut self, step: &Step) {
+        match step {
+            Step::SwitchCheckOff { interface } => self.set_check(interface, false),
+            Step::SwitchCheckOn { interface } => self.set_check(interface, true),
+            Step::TakeRoute { key, target, .. } => self.set_route(key, target),
+            _ => {}
+        }
+    }
+
+    fn set_check(&mut self, id: &InterfaceId, on: bool) {
+        for port in self.facts.interfaces.iter_mut().filter(|port| port.id == *id) {
+            port.source_dest_check = on;
+        }
+    }
+
+    fn set_route(&mut self, key: &RouteKey, target: &InterfaceId) {
+        for table in self.facts.tables.iter_mut().filter(|table| table.id == key.table) {
+            table.routes.retain(|route| route.destination != key.destination);
+            table.routes.push(Route {
+                destination: key.destination,
+                next_hop: NextHop::Interface(target.clone()),
+                state: RouteState::Active,
+                origin: RouteOrigin::Static,
+            });
+        }
+    }
+}
+
+/// Asks the cloud for the tables that are wanted, and for those besides in which there is
+/// something to give back.
+///
+/// The instance comes first, since only it knows which subnets are its own; then interfaces and
+/// tables side by side.
+pub(crate) async fn ask(
+    provider: &dyn Provider,
+    wanted: &TableSelector,
+    touched: &BTreeSet<RouteTableId>,
+) -> Result<Listed> {
+    let instance = provider.instance().await?;
+    let own = TableSelector { subnets: instance.subnets.clone(), ..TableSelector::default() };
+    let asked = own.union(wanted);
+    let (interfaces, tables) = join!(provider.interfaces(), provider.route_tables(&asked));
+    let (interfaces, mut tables) = (interfaces?, tables?);
+    let seen: BTreeSet<_> = tables.found.iter().map(|table| table.facts().id.clone()).collect();
+    let ids = touched.iter().filter(|id| !seen.contains(id) && !wanted.ids.contains(id)).cloned().collect();
+    let besides = TableSelector { ids, ..TableSelector::default() };
+    if besides != TableSelector::default() {
+        // Of these nobody has asked for, so one that is gone is no problem.
+        tables.found.extend(provider.route_tables(&besides).await?.found);
+    }
+    Ok(Listed {
+        facts: CloudFacts {
+            instance,
+            interfaces: interfaces.iter().map(|interface| interface.facts().clone()).collect(),
+            tables: tables.found.iter().map(|table| table.facts().clone()).collect(),
+            missing: tables.missing,
+        },
+        interfaces: interfaces
+            .into_iter()
+            .map(|interface| (interface.facts().id.clone(), interface))
+            .collect(),
+        tables: tables.found.into_iter().map(|table| (table.facts().id.clone(), table)).collect(),
+    })
+}
+
+/// What is, as far as a plan towards `desired` needs it: natd's rules in the back ends `kinds`,
+/// kernel parameters, and what the cloud listed.
+pub(crate) async fn observe(
+    host: &Host,
+    desired: &Desired,
+    journal: &Journal,
+    listed: Option<&Listed>,
+    kinds: &BTreeSet<FirewallKind>,
+) -> Result<Observed> {
+    let mut observed = Observed::default();
+    for kind in kinds {
+        let Some(firewall) = host.firewalls.get(kind) else { continue };
+        let is_wanted = desired.rules.as_ref().is_some_and(|rules| rules.rendering.kind == *kind);
+        match firewall.loaded().await {
+            Ok(Some(loaded)) => drop(observed.rules.insert(*kind, loaded)),
+            Ok(None) => {}
+            // A back end that isn't installed and that natd never used holds no rules of natd's.
+            Err(error)
+                if error.kind() == Kind::NotFound
+                    && !is_wanted
+                    && !journal.firewalls.contains(kind) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let global = SysctlKey::global("net/ipv4/ip_forward");
+    for key in desired.sysctls.keys().chain(journal.sysctls.keys()).chain([&global]) {
+        if let Some(value) = host.sysctl.read(key)? {
+            observed.sysctls.insert(key.clone(), value);
+        }
+    }
+    if let Some(Listed { facts, .. }) = listed {
+        let check = |port: &natd_core::cloud::InterfaceFacts| (port.id.clone(), port.source_dest_check);
+        observed.checks = facts.interfaces.iter().map(check).collect();
+        for table in &facts.tables {
+            observed.tables.insert(table.id.clone());
+            observed.routes.extend(table.routes.iter().map(|route| {
+                let key = RouteKey { table: table.id.clone(), destination: route.destination };
+                (key, route.clone())
+            }));
+        }
+    }
+    Ok(observed)
+}

@@ -1,0 +1,198 @@
+//! The steps that a plan is made of, their order, and what each needs.
+
+use std::{fmt, net::Ipv4Addr};
+
+use serde::Serialize;
+
+use crate::{
+    desired::{Rules, Weight},
+    host::SysctlKey,
+    model::{InterfaceId, NextHop, Route, RouteKey},
+    ruleset::{FirewallKind, Ruleset},
+};
+
+/// One change. Idempotent; safe to be interrupted and run again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Gives a route back: to its earlier target, or away if there was none.
+    ReturnRoute {
+        /// The route.
+        key: RouteKey,
+        /// Where it goes; `None`: it is removed.
+        to: Option<NextHop>,
+    },
+    /// Loads natd's rules in place of whatever natd has loaded, and deletes the tracked
+    /// connections that began before them.
+    LoadRules {
+        /// The rules.
+        rules: Rules,
+        /// What is wrong with what is there; empty if there is nothing, or only older rules.
+        damage: Vec<String>,
+        /// Whether natd has rules there already.
+        replaces: bool,
+    },
+    /// Deletes the tracked connections that began before their rule and so stay untranslated:
+    /// what an interrupted `LoadRules` left to do.
+    ClearStaleFlows {
+        /// The rules that they missed.
+        ruleset: Ruleset,
+        /// The egress interface's own address.
+        egress_address: Ipv4Addr,
+    },
+    /// Sets a kernel parameter.
+    SetSysctl {
+        /// The parameter.
+        key: SysctlKey,
+        /// What it is; `None` if the kernel doesn't have it.
+        from: Option<String>,
+        /// What it becomes.
+        to: String,
+        /// What depends on it.
+        weight: Weight,
+    },
+    /// Switches a source/destination check off.
+    SwitchCheckOff {
+        /// The interface.
+        interface: InterfaceId,
+    },
+    /// Reaches one of the targets, before any route is taken.
+    ProveEgress {
+        /// The targets, `host:port`.
+        targets: Vec<String>,
+    },
+    /// Points a route at this machine.
+    TakeRoute {
+        /// The route.
+        key: RouteKey,
+        /// The interface that it is to target.
+        target: InterfaceId,
+        /// What is there now.
+        from: Option<Route>,
+    },
+    /// Switches a source/destination check on again.
+    SwitchCheckOn {
+        /// The interface.
+        interface: InterfaceId,
+    },
+    /// Gives a kernel parameter its earlier value back.
+    RestoreSysctl {
+        /// The parameter.
+        key: SysctlKey,
+        /// What natd made of it.
+        from: String,
+        /// What it was.
+        to: String,
+    },
+    /// Removes natd's rules.
+    UnloadRules {
+        /// The back end.
+        kind: FirewallKind,
+    },
+}
+
+/// The order of steps. Up: rules, forwarding, check, proof, routes. Down: the other way round.
+/// What is no longer wanted is given back in between, when nothing leads to it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Routes are given back.
+    ReturnRoutes,
+    /// Rules are loaded.
+    Rules,
+    /// Connections that began before the rules are deleted.
+    Flows,
+    /// Kernel parameters are set.
+    Sysctls,
+    /// Source/destination checks are switched off.
+    Checks,
+    /// The way out is proven.
+    Proof,
+    /// Routes are taken.
+    TakeRoutes,
+    /// Source/destination checks are switched on again.
+    ReturnChecks,
+    /// Kernel parameters get their earlier values back.
+    ReturnSysctls,
+    /// Rules are removed.
+    ReturnRules,
+}
+
+impl Phase {
+    /// The phases that must have succeeded: packets are never attracted before they can be
+    /// carried, never forwarded before they are translated, and what carries them stays for as
+    /// long as anything leads to it.
+    #[must_use]
+    pub fn needs(self) -> &'static [Self] {
+        match self {
+            Self::ReturnRoutes | Self::Rules => &[],
+            Self::Flows | Self::Sysctls | Self::Proof => &[Self::Rules],
+            Self::Checks => &[Self::Rules, Self::Sysctls],
+            Self::TakeRoutes => &[Self::Rules, Self::Sysctls, Self::Checks, Self::Proof],
+            Self::ReturnChecks | Self::ReturnSysctls => &[Self::ReturnRoutes, Self::TakeRoutes],
+            Self::ReturnRules => &[Self::ReturnRoutes, Self::TakeRoutes, Self::ReturnSysctls],
+        }
+    }
+
+    /// Whether its steps change what only the journal remembers: none of them may run before their
+    /// entries are on the disk. A full disk keeps natd neither from repairing its own rules, which
+    /// are known by their name, nor from giving back what is in the journal already.
+    #[must_use]
+    pub fn is_journalled(self) -> bool {
+        matches!(self, Self::Sysctls | Self::Checks | Self::TakeRoutes)
+    }
+}
+
+impl Step {
+    /// Its place in the order.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::ReturnRoute { .. } => Phase::ReturnRoutes,
+            Self::LoadRules { .. } => Phase::Rules,
+            Self::ClearStaleFlows { .. } => Phase::Flows,
+            Self::SetSysctl { .. } => Phase::Sysctls,
+            Self::SwitchCheckOff { .. } => Phase::Checks,
+            Self::ProveEgress { .. } => Phase::Proof,
+            Self::TakeRoute { .. } => Phase::TakeRoutes,
+            Self::SwitchCheckOn { .. } => Phase::ReturnChecks,
+            Self::RestoreSysctl { .. } => Phase::ReturnSysctls,
+            Self::UnloadRules { .. } => Phase::ReturnRules,
+        }
+    }
+
+    /// Whether phases that need this one must not run if the step fails.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        match self {
+            Self::SetSysctl { weight, .. } => *weight == Weight::Carries,
+            _ => true,
+        }
+    }
+
+    /// Whether the step changes anything.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        !matches!(self, Self::ProveEgress { .. })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReturnRoute { key, to: Some(next_hop), .. } => write!(f, "give {key} back to {next_hop}"),
+            Self::ReturnRoute { key, to: None, .. } => write!(f, "remove {key}"),
+            Self::LoadRules { rules, replaces, .. } => {
+                let verb = if *replaces { "replace" } else { "load" };
+                write!(f, "{verb} natd's {} rules", rules.rendering.kind)
+            }
+            Self::ClearStaleFlows { .. } => f.write_str("delete connections that began before the rules"),
+            Self::SetSysctl { key, to, .. } | Self::RestoreSysctl { key, to, .. } => write!(f, "set {key} = {to}"),
+            Self::SwitchCheckOff { interface } => write!(f, "switch off the source/destination check of {interface}"),
+            Self::SwitchCheckOn { interface } => write!(f, "switch on the source/destination check of {interface}"),
+            Self::ProveEgress { targets } => write!(f, "reach {}", targets.join(" or ")),
+            Self::TakeRoute { key, target, .. } => write!(f, "point {key} at {target}"),
+            Self::UnloadRules { kind } => write!(f, "remove natd's {kind} rules"),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The configuration's layers, and what it says of mistakes.
+
+use std::fs;
+
+use natd_core::config::{Config, ConfigError, Layers, Mode, NetworkSpec, ProviderName, TableSpec};
+use tempfile::TempDir;
+
+/// A root folder with these files under `/etc/natd`.
+fn root(files: &[(&str, &str)]) -> TempDir {
+    let root = tempfile::tempdir().expect("a folder");
+    for (name, content) in files {
+        let path = root.path().join("etc/natd").join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        fs::write(path, content).expect("written");
+    }
+    root
+}
+
+fn load(files: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let root = root(files);
+    Layers { root: root.path().to_owned(), file: None, provider: None }.load()
+}
+
+/// The one reason, without the folder of the test.
+fn reason(files: &[(&str, &str)]) -> String {
+    let root = root(files);
+    let error = Layers { root: root.path().to_owned(), file: None, provider: None }
+        .load()
+        .expect_err("a mistake");
+    assert_eq!(error.reasons.len(), 1, "{error}");
+    error.to_string().replace(&root.path().display().to_string(), "")
+}
+
+#[test]
+fn later_layers_win_tables_merge_and_lists_are_replaced() {
+    let config = load(&[
+        ("natd.toml", "provider = \"aws\"\n[nat]\nsources = [\"10.1.0.0/16\", \"10.2.0.0/16\"]\nmode = \"masquerade\"\n"),
+        ("conf.d/10-a.toml", "[nat]\nsources = [\"10.3.0.0/16\"]\n"),
+        ("conf.d/20-b.yaml", "verify:\n  targets: [\"198.51.100.10:80\"]\n"),
+        ("conf.d/README", "not a configuration"),
+        ("conf.d/.20-b.yaml.swp", "nor this"),
+    ])
+    .expect("usable");
+    assert_eq!(config.provider, Some(ProviderName::Aws));
+    assert_eq!(config.nat.mode, Mode::Masquerade);
+    assert_eq!(config.nat.sources, [NetworkSpec::Net("10.3.0.0/16".parse().expect("a net"))]);
+    assert_eq!(config.verify.targets, ["198.51.100.10:80"]);
+}
+
+#[test]
+fn the_flag_wins_over_the_file() {
+    let root = root(&[("natd.toml", "provider = \"aws\"\n")]);
+    let layers = Layers { root: root.path().to_owned(), file: None, provider: Some("none".to_owned()) };
+    assert_eq!(layers.load().expect("usable").provider, Some(ProviderName::None));
+}
+
+#[test]
+fn routes_are_one_group_or_several_and_tables_are_named_in_three_ways() {
+    let one = load(&[("natd.toml", "provider = \"aws\"\n[routes]\ntables = { tag = \"natd=managed\" }\n")]).expect("usable");
+    let tag = TableSpec::Tag { tag: "natd=managed".parse().expect("a tag") };
+    assert_eq!(one.routes.0.len(), 1);
+    assert_eq!(one.routes.0[0].tables.0, [tag.clone()]);
+
+    let several = load(&[(
+        "natd.toml",
+        "provider = \"aws\"\n[[routes]]\ntables = [\"rtb-1\", { tag = \"natd=managed\" }]\n[[routes]]\ntables = [{ subnets = [\"subnet-1\"] }]\ndestinations = [\"198.51.100.0/24\"]\n",
+    )])
+    .expect("usable");
+    assert_eq!(several.routes.0.len(), 2);
+    assert_eq!(several.routes.0[0].tables.0, [TableSpec::Id("rtb-1".parse().expect("an id")), tag]);
+    assert_eq!(
+        several.routes.0[1].tables.0,
+        [TableSpec::Subnets { subnets: vec!["subnet-1".parse().expect("an id")] }]
+    );
+}
+
+#[test]
+fn what_is_shown_can_be_read_again() {
+    let config = load(&[(
+        "natd.toml",
+        "provider = \"aws\"\n[conntrack]\nmax = 100000\n[[routes]]\ntables = [\"rtb-1\", { tag = \"a=b\" }]\n",
+    )])
+    .expect("usable");
+    let shown = toml::to_string(&config).expect("shown");
+    assert_eq!(load(&[("natd.toml", &shown)]).expect("usable"), config, "{shown}");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_file_and_the_nearest_known_one() {
+    assert_eq!(
+        reason(&[("natd.toml", "provider = \"aws\"\n[nat]\nsouces = [\"vpc\"]\n")]),
+        "/etc/natd/natd.toml: nat.souces: unknown key \"souces\"; did you mean \"sources\"?"
+    );
+    let in_a_group = reason(&[
+        ("natd.toml", "provider = \"aws\"\n"),
+        ("conf.d/10.toml", "[[routes]]\ntable = [\"rtb-1\"]\n"),
+    ]);
+    assert!(in_a_group.starts_with("/etc/natd/conf.d/10.toml: routes"), "{in_a_group}");
+    assert!(in_a_group.ends_with("unknown key \"table\"; did you mean \"tables\"?"), "{in_a_group}");
+    let in_a_selector = reason(&[("natd.toml", "provider = \"aws\"\n[routes]\ntables = { tags = \"a=b\" }\n")]);
+    assert!(in_a_selector.ends_with("unknown key \"tags\"; did you mean \"tag\"?"), "{in_a_selector}");
+}
+
+#[test]
+fn a_bad_network_says_which_and_where() {
+    let not_one = reason(&[("natd.toml", "provider = \"aws\"\n[nat]\nsources = [\"vpc\", \"10.0.0.0/33\"]\n")]);
+    assert!(not_one.contains("nat.sources.1") && not_one.contains("\"10.0.0.0/33\""), "{not_one}");
+    let host_bits = reason(&[("natd.toml", "provider = \"aws\"\n[nat]\nexclude = [\"10.1.2.3/16\"]\n")]);
+    assert!(host_bits.contains("the network is \"10.1.0.0/16\""), "{host_bits}");
+}
+
+#[test]
+fn all_values_that_do_not_go_together_are_told_at_once() {
+    let error = load(&[(
+        "natd.toml",
+        "provider = \"aws\"\n[nat]\nsources = []\nmode = \"masquerade\"\naddresses = [\"10.0.0.1\"]\n[verify]\ntargets = [\"nowhere\"]\n",
+    )])
+    .expect_err("mistakes");
+    assert_eq!(error.reasons.len(), 3, "{error}");
+    for key in ["nat.sources", "nat.addresses", "verify.targets"] {
+        assert!(error.reasons.iter().any(|reason| reason.contains(key)), "{key}: {error}");
+    }
+}
+
+#[test]
+fn a_provider_is_needed_and_has_to_be_a_known_one() {
+    let missing = reason(&[]);
+    assert!(missing.starts_with("provider: is not set"), "{missing}");
+    let unknown = reason(&[("natd.toml", "provider = \"azure\"\n")]);
+    assert!(unknown.contains("natd.toml: provider: unknown value \"azure\""), "{unknown}");
+    assert!(unknown.contains("aws, huawei, openstack, plugin, none"), "{unknown}");
+}
+
+#[test]
+fn two_main_files_and_files_that_can_not_be_read_are_refused() {
+    let two = reason(&[("natd.toml", "provider = \"aws\"\n"), ("natd.yaml", "provider: aws\n")]);
+    assert!(two.ends_with("both exist; keep one of them"), "{two}");
+    let broken = reason(&[("natd.toml", "provider = \n")]);
+    assert!(broken.starts_with("/etc/natd/natd.toml"), "{broken}");
+    let layers = Layers { root: "/".into(), file: Some("/nonexistent/natd.toml".into()), provider: None };
+    let error = layers.load().expect_err("not there");
+    assert!(error.to_string().starts_with("/nonexistent/natd.toml: can't be read"), "{error}");
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let example = include_str!("../../deploy/natd.toml");
+    let config = load(&[("natd.toml", example)]).expect("usable");
+    let mut defaults = load(&[("natd.toml", "provider = \"aws\"\n")]).expect("usable");
+    defaults.routes.0[0].tables = config.routes.0[0].tables.clone();
+    assert_eq!(config, defaults);
+}
