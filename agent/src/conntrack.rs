@@ -5,7 +5,8 @@ use std::{io, net::IpAddr, time::Duration};
 use async_trait::async_trait;
 use natd_core::{
     error::{Error, Kind, Result},
-    host::{Conntrack, Flow},
+    host::Conntrack,
+    network::Flow,
 };
 use netlink_packet_core::{
     DefaultNla, NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_ERROR, NetlinkHeader,

@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use natd_core::{
     error::{Error, Kind, Result},
-    host::{Link, Links, Network},
+    host::Links,
+    network::{Link, Network},
     model::{InterfaceName, MacAddress},
 };
 use netlink_packet_core::{

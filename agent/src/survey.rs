@@ -8,8 +8,9 @@ use std::{
 use futures_util::join;
 use natd_core::{
     cloud::{Interface, Provider, RouteTable, TableSelector},
-    desired::{CloudFacts, Desired},
+    desired::Desired,
     error::{Kind, Result},
+    facts::CloudFacts,
     host::{Host, SysctlKey},
     journal::Journal,
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState, RouteTableId},

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, ToSocketA
 
 use common::{Namespace, veth};
 use natd_agent::conntrack::Ctnetlink;
-use natd_core::host::{Conntrack as _, Flow};
+use natd_core::{host::Conntrack as _, network::Flow};
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketType, ipproto, sendto, socket};
 
 const STALE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);

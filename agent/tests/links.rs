@@ -10,7 +10,8 @@ use common::{Namespace, veth};
 use ipnet::IpNet;
 use natd_agent::links::Netlink;
 use natd_core::{
-    host::{Links as _, Network},
+    host::Links as _,
+    network::Network,
     model::InterfaceName,
 };
 

@@ -1,15 +1,15 @@
 //! What stands in the way of packets and isn't natd's to change: warnings, as a pure function.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
     config::Config,
-    desired::{Desired, Facts},
-    host::Link,
-    model::{NextHop, RouteState},
+    facts::Facts,
+    model::{InterfaceId, NextHop, RouteState},
+    network::Link,
     ruleset::{Ruleset, Translation},
 };
 
@@ -22,24 +22,29 @@ pub struct Warning {
     pub message: String,
 }
 
+impl Warning {
+    /// Nothing brings this machine anything to translate.
+    pub(crate) fn no_tables() -> Self {
+        Self {
+            code: "no-tables",
+            message: "no route tables are configured: natd translates, and no route brings it anything to translate; see routes.tables".to_owned(),
+        }
+    }
+}
+
 /// Everything worth a warning, in the order of a packet's way: in, out, back.
 pub(crate) fn advise(
     config: &Config,
     facts: &Facts,
-    desired: &Desired,
     egress: &Link,
     ruleset: &Ruleset,
+    targets: &BTreeSet<&InterfaceId>,
 ) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |code, message: String| warnings.push(Warning { code, message });
 
     if let Some(cloud) = &facts.cloud {
-        let port_of = |mac| cloud.interfaces.iter().find(|port| Some(port.mac) == mac);
-        let targets = cloud
-            .interfaces
-            .iter()
-            .filter(|port| desired.routes.values().any(|wish| wish.target == port.id));
-        for port in targets {
+        for port in cloud.interfaces.iter().filter(|port| targets.contains(&port.id)) {
             match &port.security {
                 Ok(rules) if !rules.inbound_by_reference => {
                     let shut_out: Vec<String> = ruleset
@@ -63,7 +68,7 @@ pub(crate) fn advise(
                 Err(error) => warn("security-groups-unread", format!("security groups are not judged: {error}")),
             }
         }
-        if let Some(port) = port_of(egress.mac) {
+        if let Some(port) = cloud.port_of(egress.mac) {
             if port.security.as_ref().is_ok_and(|rules| !rules.outbound) {
                 warn(
                     "security-group-out",
@@ -104,9 +109,6 @@ pub(crate) fn advise(
                     ),
                 );
             }
-        }
-        if !desired.wants_routes {
-            warn("no-tables", "no route tables are configured: natd translates, and no route brings it anything to translate; see routes.tables".to_owned());
         }
     }
     if config.verify.targets.is_empty() {

@@ -19,9 +19,10 @@ use crate::{
     confirm::confirm,
     desired::{Rules, Weight},
     error::{Error, Kind, Result},
-    host::{Egress, Host, Network, SysctlKey},
+    host::{Egress, Host, SysctlKey},
     journal::{EarlierSysctl, EarlierTarget, JournalFile},
     model::{InterfaceId, InterfaceName, NextHop, RouteKey, RouteTableId},
+    network::Network,
     plan::{Entry, Plan},
     ruleset::{FirewallKind, Ruleset},
     step::{Phase, Step},
@@ -154,7 +155,18 @@ async fn run_phase(
         })
         .collect();
     if let Some(cloud) = &tools.cloud {
-        confirm(steps, &mut outcomes, cloud, tools.patience).await;
+        let done: Vec<(&Step, &mut Outcome)> = steps
+            .iter()
+            .zip(&mut outcomes)
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }))
+            .collect();
+        let written: Vec<&Step> = done.iter().map(|(step, _)| *step).collect();
+        let shown = confirm(&written, cloud.provider, &cloud.interfaces, tools.patience).await;
+        for ((_, outcome), shown) in done.into_iter().zip(shown) {
+            if let Err(error) = shown {
+                *outcome = Outcome::Failed(error);
+            }
+        }
     }
     outcomes
 }

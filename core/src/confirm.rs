@@ -1,24 +1,25 @@
 //! Reads back what was written to a cloud, until it shows: clouds are eventually consistent, and
 //! nothing may be built on a change that isn't there.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::try_join_all;
 
 use crate::{
-    apply::{Cloud, Outcome},
-    cloud::TableSelector,
+    cloud::{Interface, Provider, TableSelector},
     error::{Error, Kind, Result},
     model::{InterfaceId, NextHop, RouteKey},
     step::Step,
 };
 
-/// Asks the cloud until it shows what was written, or patience ends.
-pub(crate) async fn confirm(steps: &[Step], outcomes: &mut [Outcome], cloud: &Cloud<'_>, patience: Duration) {
+/// Asks the cloud until it shows each of the steps, or patience ends; tells for each whether it does.
+pub(crate) async fn confirm(
+    steps: &[&Step],
+    provider: &dyn Provider,
+    interfaces: &BTreeMap<InterfaceId, Arc<dyn Interface>>,
+    patience: Duration,
+) -> Vec<Result<()>> {
     let mut delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(3))
@@ -27,32 +28,21 @@ pub(crate) async fn confirm(steps: &[Step], outcomes: &mut [Outcome], cloud: &Cl
         .with_jitter()
         .build();
     loop {
-        let seen = Seen::ask(steps, outcomes, cloud).await;
-        let mut waiting = false;
-        let delay = delays.next();
-        for (step, outcome) in steps.iter().zip(outcomes.iter_mut()) {
-            if !matches!(outcome, Outcome::Done { .. }) {
-                continue;
-            }
-            match seen.as_ref().map(|seen| seen.shows(step)) {
-                Ok(true) => {}
-                _ if delay.is_some() => waiting = true,
-                Ok(false) => {
-                    *outcome = Outcome::Failed(
-                        Error::new(
-                            Kind::Conflict,
-                            step.to_string(),
-                            format!("the cloud accepted it and doesn't show it after {} s", patience.as_secs()),
-                        )
-                        .with_advice("something else may be changing it back: find it; natd tries again"),
-                    );
-                }
-                Err(error) => *outcome = Outcome::Failed(error.clone()),
-            }
-        }
-        match delay {
-            Some(delay) if waiting => tokio::time::sleep(delay).await,
-            _ => return,
+        let seen = Seen::ask(steps, provider, interfaces).await;
+        let shown = |step: &&Step| match &seen {
+            Ok(seen) if seen.shows(step) => Ok(()),
+            Ok(_) => Err(Error::new(
+                Kind::Conflict,
+                step.to_string(),
+                format!("the cloud accepted it and doesn't show it after {} s", patience.as_secs()),
+            )
+            .with_advice("something else may be changing it back: find it; natd tries again")),
+            Err(error) => Err(error.clone()),
+        };
+        let results: Vec<Result<()>> = steps.iter().map(shown).collect();
+        match delays.next() {
+            Some(delay) if results.iter().any(Result::is_err) => tokio::time::sleep(delay).await,
+            _ => return results,
         }
     }
 }
@@ -65,31 +55,31 @@ struct Seen {
 }
 
 impl Seen {
-    async fn ask(steps: &[Step], outcomes: &[Outcome], cloud: &Cloud<'_>) -> Result<Self> {
+    async fn ask(
+        steps: &[&Step],
+        provider: &dyn Provider,
+        interfaces: &BTreeMap<InterfaceId, Arc<dyn Interface>>,
+    ) -> Result<Self> {
         let mut tables = TableSelector::default();
-        let mut checks = BTreeSet::new();
-        for (step, outcome) in steps.iter().zip(outcomes) {
-            match (step, outcome) {
-                (Step::TakeRoute { key, .. } | Step::ReturnRoute { key, .. }, Outcome::Done { .. }) => {
+        let mut checked = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::TakeRoute { key, .. } | Step::ReturnRoute { key, .. } => {
                     tables.ids.insert(key.table.clone());
                 }
-                (
-                    Step::SwitchCheckOff { interface } | Step::SwitchCheckOn { interface },
-                    Outcome::Done { .. },
-                ) => {
-                    checks.insert(interface);
+                Step::SwitchCheckOff { interface } | Step::SwitchCheckOn { interface } => {
+                    checked.extend(interfaces.get_key_value(interface));
                 }
                 _ => {}
             }
         }
-        let mut seen = Self::default();
-        let checked = cloud.interfaces.iter().filter(|(id, _)| checks.contains(id));
-        let answers = checked.map(|(id, interface)| async move {
+        let answers = checked.into_iter().map(|(id, interface)| async move {
             interface.source_dest_check().await.map(|on| (id.clone(), on))
         });
-        seen.checks = try_join_all(answers).await?.into_iter().collect();
+        let checks = try_join_all(answers).await?.into_iter().collect();
+        let mut seen = Self { checks, ..Self::default() };
         if tables != TableSelector::default() {
-            for table in cloud.provider.route_tables(&tables).await?.found {
+            for table in provider.route_tables(&tables).await?.found {
                 let facts = table.facts();
                 seen.routes.extend(facts.routes.iter().map(|route| {
                     let key = RouteKey { table: facts.id.clone(), destination: route.destination };

@@ -13,47 +13,12 @@ use crate::{
     cloud::{Instance, InterfaceFacts, OwnSubnet, TableFacts, TableSelector},
     config::{Config, ConntrackMax, InterfaceChoice, Mode, NetworkSpec, Takeover},
     error::{Error, Kind, Result},
-    host::{Link, Network, SysctlKey},
+    facts::{CloudFacts, Facts},
+    host::SysctlKey,
     model::{InterfaceId, InterfaceName, RouteKey},
-    ruleset::{FirewallKind, Rendering, Ruleset, Translation},
+    network::{Link, Network},
+    ruleset::{Rendering, Ruleset, Translation},
 };
-
-/// What natd knows of the world at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Facts {
-    /// The host's links, addresses and routes.
-    pub network: Network,
-    /// The back end that is to hold the rules.
-    pub firewall: FirewallKind,
-    /// The cloud's side; `None` if `provider = "none"`.
-    pub cloud: Option<CloudFacts>,
-}
-
-/// The cloud's side of the facts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CloudFacts {
-    /// Who am I.
-    pub instance: Instance,
-    /// My interfaces, the primary one first.
-    pub interfaces: Vec<InterfaceFacts>,
-    /// The tables that were asked for and found, and the table of the egress interface's subnet.
-    pub tables: Vec<TableFacts>,
-    /// The tables that were asked for and can't be served.
-    pub missing: Vec<Error>,
-}
-
-impl CloudFacts {
-    /// The port whose Ethernet address the link has.
-    fn port_of(&self, link: &Link) -> Option<&InterfaceFacts> {
-        self.interfaces.iter().find(|port| Some(port.mac) == link.mac)
-    }
-
-    /// The table that serves that interface's subnet.
-    #[must_use]
-    pub fn table_of(&self, port: &InterfaceFacts) -> Option<&TableFacts> {
-        self.tables.iter().find(|table| table.subnets.contains(&port.subnet))
-    }
-}
 
 /// What should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -182,7 +147,11 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
     let ruleset = ruleset(config, facts, egress, egress_address, served.keys().cloned().collect())?;
     desired.sysctls = sysctls(config, served.keys());
     desired.unchecked = served.values().flatten().map(|port| port.id.clone()).collect();
-    desired.warnings = advise(config, facts, &desired, egress, &ruleset);
+    let targets = desired.routes.values().map(|wish| &wish.target).collect();
+    desired.warnings = advise(config, facts, egress, &ruleset, &targets);
+    if facts.cloud.is_some() && !desired.wants_routes {
+        desired.warnings.push(Warning::no_tables());
+    }
     desired.rules = Some(Rules {
         rendering: ruleset.render(facts.firewall),
         ruleset,
@@ -212,7 +181,7 @@ fn named<'a>(network: &'a Network, name: &InterfaceName, key: &str) -> Result<&'
 }
 
 fn port_of<'a>(cloud: &'a CloudFacts, link: &Link) -> Result<&'a InterfaceFacts> {
-    cloud.port_of(link).ok_or_else(|| {
+    cloud.port_of(link.mac).ok_or_else(|| {
         let ports: Vec<String> =
             cloud.interfaces.iter().map(|port| format!("{} ({})", port.id, port.mac)).collect();
         let mac = link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Result,
-    model::{InterfaceName, MacAddress},
+    model::InterfaceName,
+    network::{Flow, Network},
     ruleset::{FirewallKind, Rendering, RulesetDigest},
 };
 
@@ -119,56 +119,6 @@ pub trait Sysctl: Send + Sync {
     fn write(&self, key: &SysctlKey, value: &str) -> Result<()>;
 }
 
-/// A network interface, on the host's side.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Link {
-    /// Its name.
-    pub name: InterfaceName,
-    /// Its Ethernet address; loopback and tunnels have none.
-    pub mac: Option<MacAddress>,
-    /// Administratively up.
-    pub up: bool,
-    /// Its addresses, in the kernel's order: the first of a subnet is the primary one.
-    pub addresses: Vec<IpNet>,
-}
-
-/// Links, addresses and the main routing table at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Network {
-    /// All links, in the order of their indices.
-    pub links: Vec<Link>,
-    /// The main table: for each destination the interface of its preferred (lowest metric) route.
-    pub routes: BTreeMap<IpNet, InterfaceName>,
-}
-
-impl Network {
-    /// The link of that name.
-    #[must_use]
-    pub fn link(&self, name: &InterfaceName) -> Option<&Link> {
-        self.links.iter().find(|link| &link.name == name)
-    }
-
-    /// Whether the address is one of this host's own.
-    #[must_use]
-    pub fn is_local(&self, address: IpAddr) -> bool {
-        self.links
-            .iter()
-            .flat_map(|link| &link.addresses)
-            .any(|net| net.addr() == address)
-    }
-
-    /// The interface by which packets to `destination` leave: the longest matching prefix of the
-    /// main table. Policy routing is not looked at.
-    #[must_use]
-    pub fn leaves_by(&self, destination: IpAddr) -> Option<&InterfaceName> {
-        self.routes
-            .iter()
-            .filter(|(net, _)| net.contains(&destination))
-            .max_by_key(|(net, _)| net.prefix_len())
-            .map(|(_, name)| name)
-    }
-}
-
 /// Links, addresses and routes, from netlink.
 #[async_trait]
 pub trait Links: Send + Sync {
@@ -177,19 +127,6 @@ pub trait Links: Send + Sync {
     /// # Errors
     /// `Unreachable` if netlink doesn't answer.
     async fn network(&self) -> Result<Network>;
-}
-
-/// One tracked connection: its addresses in both directions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flow {
-    /// Source of the first packet, before translation.
-    pub source: IpAddr,
-    /// Destination of the first packet, before translation.
-    pub destination: IpAddr,
-    /// Where replies come from.
-    pub reply_source: IpAddr,
-    /// Where replies go to: the translated source.
-    pub reply_destination: IpAddr,
 }
 
 /// The connection tracking table.

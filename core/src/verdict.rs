@@ -101,18 +101,18 @@ pub fn judge<'a>(
         checks.push(check("asked for", State::Failed, error.to_string()));
     }
     let unserved = checks.iter().rfind(|check| check.state == State::Failed && check.name != TUNING);
+    let routes = if served == 1 { "1 route leads".to_owned() } else { format!("{served} routes lead") };
     let (verdict, headline) = match (carried, unserved) {
         (Some(broken), _) => (Verdict::Broken, format!("NAT does not work: {}: {}", broken.name, broken.detail)),
         (None, Some(check)) if served > 0 => (
             Verdict::Partly,
-            format!("NAT works in part: {served} routes lead here, and {}: {}", check.name, check.detail),
+            format!("NAT works in part: {routes} here, and {}: {}", check.name, check.detail),
         ),
         (None, Some(check)) => (Verdict::Broken, format!("NAT does not work: {}: {}", check.name, check.detail)),
         (None, None) => {
             let how = desired.rules.as_ref().map_or_else(String::new, |rules| {
                 format!("{} out by {}", rules.ruleset.translation, rules.ruleset.egress)
             });
-            let routes = if served == 1 { "1 route leads".to_owned() } else { format!("{served} routes lead") };
             match proof {
                 Proof::Reached(target) => {
                     (Verdict::Works, format!("NAT works: {routes} here, {how}, {target} answers"))

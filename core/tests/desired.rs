@@ -6,10 +6,11 @@ use ipnet::IpNet;
 use natd_core::{
     cloud::{Address, Instance, InterfaceFacts, OwnSubnet, SecurityRules, TableFacts},
     config::{Config, InterfaceChoice, Mode, NetworkSpec, TableSpec, Tables},
-    desired::{CloudFacts, Desired, Facts, desired},
+    desired::{Desired, desired},
     error::Kind,
-    host::{Flow, Link, Network},
+    facts::{CloudFacts, Facts},
     model::{NextHop, Route, RouteOrigin, RouteState},
+    network::{Flow, Link, Network},
     plan::Plan,
     ruleset::{FirewallKind, Translation},
     step::Step,

@@ -7,6 +7,7 @@ pub mod report;
 use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
+use natd_core::advise::Warning;
 use serde::Serialize;
 
 /// Something is made.
@@ -39,4 +40,20 @@ pub fn complain(message: &str) {
 /// A line with its sign in front.
 pub fn sign(style: Style, sign: char, text: &str) {
     print(&format!("  {style}{sign}{style:#} {text}"));
+}
+
+/// A heading over such lines.
+pub fn print_heading(heading: &str) {
+    print(&format!("{BOLD}{heading}{BOLD:#}"));
+}
+
+/// Prints what to know.
+pub fn print_warnings(warnings: &[Warning]) {
+    if warnings.is_empty() {
+        return;
+    }
+    print_heading("warnings");
+    for warning in warnings {
+        sign(NOTE, '!', &warning.message);
+    }
 }

@@ -5,7 +5,7 @@ use natd_core::{
     step::{Phase, Step},
 };
 
-use super::{BAD, BOLD, GOOD, NOTE, print, sign};
+use super::{BAD, GOOD, NOTE, print, print_heading, print_warnings, sign};
 
 /// Prints the plan.
 pub fn print_plan(plan: &Plan) {
@@ -44,11 +44,7 @@ fn print_shortfall(plan: &Plan) {
             }
         }
     }
-    super::report::print_warnings(&plan.warnings);
-}
-
-pub(super) fn print_heading(heading: &str) {
-    print(&format!("{BOLD}{heading}{BOLD:#}"));
+    print_warnings(&plan.warnings);
 }
 
 /// The heading that a step stands under.

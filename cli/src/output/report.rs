@@ -2,13 +2,12 @@
 
 use natd_agent::gateway::Report;
 use natd_core::{
-    advise::Warning,
     apply::Outcome,
     plan::Plan,
     verdict::{Judgement, State, Verdict},
 };
 
-use super::{BAD, BOLD, GOOD, NOTE, plan::print_heading, print, sign};
+use super::{BAD, BOLD, GOOD, NOTE, print, print_heading, print_warnings, sign};
 
 /// What `apply` prints: what was done, what was not, whether NAT works now.
 pub fn print_applied(report: &Report) {
@@ -61,17 +60,6 @@ pub fn print_status(report: &Report, daemon: Option<&serde_json::Value>) {
 pub fn print_judgement(judgement: &Judgement) {
     print_checks(judgement);
     print_headline(judgement);
-}
-
-/// Prints what to know.
-pub fn print_warnings(warnings: &[Warning]) {
-    if warnings.is_empty() {
-        return;
-    }
-    print_heading("warnings");
-    for warning in warnings {
-        sign(NOTE, '!', &warning.message);
-    }
 }
 
 fn print_headline(judgement: &Judgement) {

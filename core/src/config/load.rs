@@ -169,27 +169,36 @@ fn name(metadata: &figment::Metadata) -> String {
 fn explain(error: &figment::Error) -> String {
     let key = error.path.join(".");
     let what = match &error.kind {
-        Kind::UnknownField(found, known) => {
-            let nearest = nearest(found, known);
-            format!("unknown key {found:?}{nearest}")
-        }
+        Kind::UnknownField(found, known) => match nearest(found, known) {
+            Some(nearest) => format!("unknown key {found:?}; did you mean {nearest:?}?"),
+            None => format!("unknown key {found:?}; known are {}", known.join(", ")),
+        },
         Kind::UnknownVariant(found, known) => {
-            format!("unknown value {found:?}{}; known are {}", nearest(found, known), known.join(", "))
+            format!("unknown value {found:?}; known are {}", known.join(", "))
         }
         Kind::MissingField(name) => format!("the key {name:?} is missing"),
-        Kind::InvalidType(Actual::Str(found), expected) => format!("{found:?} is not {expected}"),
-        other => other.to_string(),
+        Kind::InvalidType(Actual::Str(found), expected) => format!("{found:?} is not {}", form(expected)),
+        Kind::InvalidType(found, expected) => format!("{found} is not {}", form(expected)),
+        Kind::InvalidValue(Actual::Str(found), expected) => format!("{found:?} is not {}", form(expected)),
+        // The parsers of TOML, YAML and JSON show the line.
+        other => other.to_string().trim_end().to_owned(),
     };
     let place = error.metadata.as_ref().map(|metadata| format!("{}: ", name(metadata))).unwrap_or_default();
     if key.is_empty() { format!("{place}{what}") } else { format!("{place}{key}: {what}") }
 }
 
-fn nearest(found: &str, known: &[&str]) -> String {
-    known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(found, known), known))
-        .min()
-        .filter(|(distance, known)| *distance <= known.len().max(found.len()) / 2)
-        .map(|(_, known)| format!("; did you mean {known:?}?"))
-        .unwrap_or_default()
+fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |known: &&str| strsim::damerau_levenshtein(found, known);
+    let nearest = known.iter().copied().min_by_key(distance)?;
+    (distance(&nearest) <= nearest.len().max(found.len()) / 2).then_some(nearest)
+}
+
+/// What serde expected, in words of configuration files.
+fn form(expected: &impl fmt::Display) -> String {
+    match expected.to_string().as_str() {
+        "a sequence" => "an array, [...]".to_owned(),
+        "a duration" => "a duration such as \"30s\"".to_owned(),
+        "socket address" => "ADDRESS:PORT".to_owned(),
+        other => other.to_owned(),
+    }
 }

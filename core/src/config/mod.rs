@@ -6,6 +6,7 @@
 //! | `routes` | `[routes]`: which tables point here |
 //! | `sections` | the small sections: `[verify]`, `[conntrack]`, `[service]`, `[aws]` |
 //! | `load` | the layers, by figment; the only file that knows it |
+//! | `written` | lists of addresses and blocks, whose errors repeat what was written |
 //! | `check` | what a type alone can't refuse |
 
 mod check;
@@ -13,6 +14,7 @@ mod load;
 mod nat;
 mod routes;
 mod sections;
+mod written;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +47,7 @@ pub struct Config {
 
 /// The clouds of the configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", expecting = "the name of a cloud such as \"aws\"")]
 pub enum ProviderName {
     /// Amazon EC2.
     Aws,

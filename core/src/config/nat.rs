@@ -5,6 +5,7 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::written;
 use crate::model::{InterfaceName, Malformed};
 
 /// The `[nat]` section.
@@ -16,6 +17,7 @@ pub struct Nat {
     /// To the private address, or to whatever address the interface has.
     pub mode: Mode,
     /// The address for `mode = "snat"`; empty: the egress interface's primary private address.
+    #[serde(deserialize_with = "written::addresses")]
     pub addresses: Vec<Ipv4Addr>,
     /// Destinations left untranslated.
     pub exclude: Vec<NetworkSpec>,

@@ -8,7 +8,7 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::nat::InterfaceChoice;
+use super::{nat::InterfaceChoice, written};
 use crate::{
     cloud::TableSelector,
     model::{RouteTableId, SubnetId, Tag},
@@ -30,6 +30,7 @@ impl Default for Routes {
 #[serde(default, deny_unknown_fields)]
 pub struct RouteGroup {
     /// What is routed here.
+    #[serde(deserialize_with = "written::blocks")]
     pub destinations: Vec<IpNet>,
     /// The tables.
     pub tables: Tables,

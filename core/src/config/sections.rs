@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::written;
 use crate::model::{InstanceId, NetworkId};
 
 /// `[verify]`: how natd proves that packets get out.
@@ -99,5 +100,6 @@ pub struct Aws {
     /// Its VPC.
     pub vpc_id: Option<NetworkId>,
     /// The VPC's address blocks.
+    #[serde(deserialize_with = "written::blocks")]
     pub vpc_cidrs: Vec<Ipv4Net>,
 }

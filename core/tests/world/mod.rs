@@ -19,13 +19,14 @@ use natd_core::{
     desired::Desired,
     error::{Error, Kind, Result},
     host::{
-        Conntrack, Egress, Firewall, Flow, Host, Links, Loaded, Network, Sysctl, SysctlKey,
+        Conntrack, Egress, Firewall, Host, Links, Loaded, Sysctl, SysctlKey,
     },
     journal::JournalFile,
     model::{
         InterfaceId, InterfaceName, MacAddress, NextHop, Route, RouteKey, RouteOrigin, RouteState,
         RouteTableId,
     },
+    network::{Flow, Network},
     plan::{Observed, Plan, plan},
     ruleset::{FirewallKind, Rendering},
 };

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    host::{Flow, Network},
     model::InterfaceName,
+    network::{Flow, Network},
 };
 
 mod iptables;
