@@ -62,6 +62,8 @@ pub struct Gateway {
     last: Option<Listed>,
     /// natd has changed something in the cloud since, or tried to.
     ask_again: bool,
+    /// Why the cloud did not answer when it was asked last.
+    unanswered: Option<Error>,
 }
 
 /// How much of the world is looked at.
@@ -138,7 +140,7 @@ impl Gateway {
         provider: Option<Arc<dyn Provider>>,
         firewall: FirewallKind,
     ) -> Self {
-        Self { config, host, provider, firewall, last: None, ask_again: false }
+        Self { config, host, provider, firewall, last: None, ask_again: false, unanswered: None }
     }
 
     /// The machine's id in its cloud, for the journal.
@@ -169,16 +171,20 @@ impl Gateway {
             (Some(provider), last) => match self.ask(provider.as_ref(), journal).await {
                 Ok(listed) => {
                     self.ask_again = false;
+                    if self.unanswered.take().is_some() {
+                        tracing::info!("the cloud answers again");
+                    }
                     Some(listed)
                 }
-                Err(error) => match last {
-                    // The data path is mended whether or not the cloud answers.
-                    Some(last) if error.kind().is_transient() => {
+                // The host is mended whether or not the cloud answers.
+                Err(error) => {
+                    let Some(last) = last.clone() else { return Err(error.into()) };
+                    if self.unanswered.is_none() {
                         tracing::warn!(%error, "going by what the cloud said last");
-                        Some(last.clone())
                     }
-                    _ => return Err(error.into()),
-                },
+                    self.unanswered = Some(error);
+                    Some(last)
+                }
             },
         };
         self.last.clone_from(&listed);
@@ -194,7 +200,10 @@ impl Gateway {
         let kinds = journal.firewalls.iter().copied().chain([self.firewall]).collect();
         let observed = survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
         let contested = contested(&observed, &desired);
-        let plan = plan(&desired, &observed, journal, &contested, &self.config.verify.targets);
+        let mut plan = plan(&desired, &observed, journal, &contested, &self.config.verify.targets);
+        // A cloud that is down for a while is no reason to be taken out of service; one that
+        // refuses is for the operator to see to.
+        plan.problems.extend(self.unanswered.iter().filter(|error| !error.kind().is_transient()).cloned());
         Ok(View { desired, observed, plan, network: facts.network, listed })
     }
 

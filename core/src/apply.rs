@@ -115,8 +115,8 @@ pub async fn apply(plan: &Plan, tools: &Tools<'_>, journal: &mut JournalFile) ->
         }
     }
     if let Err(error) = journal.save() {
-        // What is in it has been given back already, and giving back looks before it acts.
-        tracing::warn!(%error, "the journal keeps entries that are done with");
+        // What it holds too much is harmless: giving back looks before it acts.
+        tracing::warn!(%error, "the journal on the disk stays as it was");
     }
     attempts
 }

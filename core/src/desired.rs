@@ -248,8 +248,13 @@ fn ruleset(
         (Mode::Snat, None) => Translation::Snat(own_address),
         (Mode::Snat, Some(&address)) => {
             if !egress.addresses.iter().any(|net| net.addr() == IpAddr::V4(address)) {
-                let have: Vec<String> =
-                    egress.addresses.iter().map(|net| net.addr().to_string()).collect();
+                let have: Vec<String> = egress
+                    .addresses
+                    .iter()
+                    .map(IpNet::addr)
+                    .filter(IpAddr::is_ipv4)
+                    .map(|own| own.to_string())
+                    .collect();
                 return Err(Error::new(
                     Kind::Invalid,
                     format!("translate to {address}"),

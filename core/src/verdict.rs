@@ -98,17 +98,17 @@ pub fn judge<'a>(
         }
     }
     for error in plan.refusals.iter().chain(&plan.problems) {
-        checks.push(check("asked for", State::Failed, error.to_string()));
+        checks.push(check(ASKED_FOR, State::Failed, error.to_string()));
     }
     let unserved = checks.iter().rfind(|check| check.state == State::Failed && check.name != TUNING);
     let routes = if served == 1 { "1 route leads".to_owned() } else { format!("{served} routes lead") };
     let (verdict, headline) = match (carried, unserved) {
-        (Some(broken), _) => (Verdict::Broken, format!("NAT does not work: {}: {}", broken.name, broken.detail)),
+        (Some(broken), _) => (Verdict::Broken, format!("NAT does not work: {}", sentence(&broken))),
         (None, Some(check)) if served > 0 => (
             Verdict::Partly,
-            format!("NAT works in part: {routes} here, and {}: {}", check.name, check.detail),
+            format!("NAT works in part: {routes} here, and {}", sentence(check)),
         ),
-        (None, Some(check)) => (Verdict::Broken, format!("NAT does not work: {}: {}", check.name, check.detail)),
+        (None, Some(check)) => (Verdict::Broken, format!("NAT does not work: {}", sentence(check))),
         (None, None) => {
             let how = desired.rules.as_ref().map_or_else(String::new, |rules| {
                 format!("{} out by {}", rules.ruleset.translation, rules.ruleset.egress)
@@ -126,6 +126,14 @@ pub fn judge<'a>(
 
 /// The name of the check that NAT doesn't stand or fall with.
 const TUNING: &str = "tuning";
+
+/// The name of the checks of what was asked for and can't be done. Their detail is what natd "could not".
+const ASKED_FOR: &str = "asked for";
+
+/// What is wrong, for a headline.
+fn sentence(Check { name, detail, .. }: &Check) -> String {
+    if name == ASKED_FOR { format!("natd {detail}") } else { format!("{name}: {detail}") }
+}
 
 fn check(name: impl Into<String>, state: State, detail: impl Into<String>) -> Check {
     Check { name: name.into(), state, detail: detail.into() }

@@ -48,10 +48,12 @@ fn later_layers_win_tables_merge_and_lists_are_replaced() {
 }
 
 #[test]
-fn the_flag_wins_over_the_file() {
-    let root = root(&[("natd.toml", "provider = \"aws\"\n")]);
+fn the_flag_wins_over_the_file_and_a_host_alone_has_no_vpc_and_no_tables() {
+    let root = root(&[("natd.toml", "provider = \"aws\"\n[routes]\ntables = [\"rtb-1\"]\n")]);
     let layers = Layers { root: root.path().to_owned(), file: None, provider: Some("none".to_owned()) };
-    assert_eq!(layers.load().expect("usable").provider, Some(ProviderName::None));
+    let error = layers.load().expect_err("a host alone has no VPC");
+    assert!(error.to_string().contains("routes.tables"), "{error}");
+    assert!(error.to_string().contains("nat.sources") && error.to_string().contains("write CIDRs"), "{error}");
 }
 
 #[test]

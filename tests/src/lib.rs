@@ -1,4 +1,6 @@
-//! The lab, in which natd is tested against packets, and what its tests share.
+//! The lab, in which natd is tested against packets, and what its tests share; and the benchmarks.
 
+pub mod bench;
+pub mod expect;
 pub mod lab;
 pub mod wait;

@@ -83,7 +83,14 @@ impl BackEnds {
             Err(no_iptables) => Err(Error::new(
                 Kind::NotFound,
                 "choose a firewall back end",
-                format!("neither nft nor iptables runs on this host: {no_nft}; {no_iptables}"),
+                match (no_nft.kind(), no_iptables.kind()) {
+                    (Kind::NotFound, Kind::NotFound) => {
+                        "neither nft nor iptables is on this host".to_owned()
+                    }
+                    _ => format!(
+                        "neither nft nor iptables runs on this host: {no_nft}; {no_iptables}"
+                    ),
+                },
             )
             .with_advice("install the package nftables or the package iptables")),
         }

@@ -23,7 +23,7 @@ pub fn print_applied(report: &Report) {
 pub fn print_return(report: &Report, plan: &Plan) {
     print_steps(report);
     for left in &plan.left_alone {
-        sign(NOTE, '·', &format!("{} is left alone: {}", left.what, left.why));
+        sign(NOTE, '·', &format!("{}: left alone, {}", left.what, left.why));
     }
     if report.unfinished().next().is_some() {
         print(&format!("{BAD}Not all is given back.{BAD:#} natd down tries again."));

@@ -1,6 +1,6 @@
 //! What a type alone can't refuse: values that don't go together, and keys of a later version.
 
-use super::{Config, ConntrackMax, Mode, NetworkSpec, Persist};
+use super::{Config, ConntrackMax, Mode, NetworkSpec, Persist, ProviderName};
 
 impl Config {
     /// All that is wrong with it, as `(key, what and what to do)`. Nothing is touched until this
@@ -22,6 +22,9 @@ impl Config {
                 1 => format!("routes.{name}"),
                 _ => format!("routes.{index}.{name}"),
             };
+            if self.provider == Some(ProviderName::None) && !group.tables.0.is_empty() {
+                refuse(&key("tables"), "needs a cloud, and provider is \"none\"".to_owned());
+            }
             if group.destinations.is_empty() {
                 refuse(&key("destinations"), "is empty; the usual value is [\"0.0.0.0/0\"]".to_owned());
             }
@@ -62,6 +65,12 @@ impl Config {
         let nat = &self.nat;
         if nat.sources.is_empty() {
             refuse("nat.sources", "is empty: nobody's packets would be translated; write [\"vpc\"] or CIDRs".to_owned());
+        }
+        if self.provider == Some(ProviderName::None) && nat.sources.contains(&NetworkSpec::Vpc) {
+            refuse(
+                "nat.sources",
+                "has \"vpc\", and with provider = \"none\" there is no cloud to ask; write CIDRs".to_owned(),
+            );
         }
         for (key, specs) in [("nat.sources", &nat.sources), ("nat.exclude", &nat.exclude)] {
             for spec in specs {

@@ -177,9 +177,10 @@ fn explain(error: &figment::Error) -> String {
             format!("unknown value {found:?}; known are {}", known.join(", "))
         }
         Kind::MissingField(name) => format!("the key {name:?} is missing"),
-        Kind::InvalidType(Actual::Str(found), expected) => format!("{found:?} is not {}", form(expected)),
+        Kind::InvalidType(Actual::Str(found), expected) | Kind::InvalidValue(Actual::Str(found), expected) => {
+            format!("{found:?} is not {}", form(expected))
+        }
         Kind::InvalidType(found, expected) => format!("{found} is not {}", form(expected)),
-        Kind::InvalidValue(Actual::Str(found), expected) => format!("{found:?} is not {}", form(expected)),
         // The parsers of TOML, YAML and JSON show the line.
         other => other.to_string().trim_end().to_owned(),
     };

@@ -96,6 +96,8 @@ fn text(tables: &[Table], suffix: &str, comment: impl Fn(usize) -> String) -> St
 }
 
 const FORWARDED: Chain = Chain::Own("FWD");
+const TO_METADATA: Chain = Chain::Own("META");
+const INVALID: Chain = Chain::Own("INV");
 const INVALID_OUT: Chain = Chain::Own("OUT");
 const INVALID_BACK: Chain = Chain::Own("BACK");
 const TRANSLATED: Chain = Chain::Own("POST");
@@ -105,19 +107,20 @@ fn filter(ruleset: &Ruleset) -> Table {
     let paths =
         || ingress.iter().flat_map(|ingress| sources.iter().map(move |source| (ingress, source)));
 
-    let mut rules = vec![Rule::jump(Chain::BuiltIn("FORWARD"), String::new(), FORWARDED)];
+    // Every packet comes by the first three rules, and almost none by one of the others.
+    let mut rules = vec![
+        Rule::jump(Chain::BuiltIn("FORWARD"), String::new(), FORWARDED),
+        Rule::jump(FORWARDED, format!(" -d {METADATA_SERVICE}/32"), TO_METADATA),
+        Rule::jump(FORWARDED, " -m conntrack --ctstate INVALID".to_owned(), INVALID),
+    ];
     rules.extend(paths().map(|(ingress, source)| {
-        Rule::act(FORWARDED, format!(" -s {source} -d {METADATA_SERVICE}/32 -i {ingress}"), "DROP")
+        Rule::act(TO_METADATA, format!(" -s {source} -i {ingress}"), "DROP")
     }));
     rules.extend(paths().map(|(ingress, source)| {
-        let matches =
-            format!(" -s {source} -i {ingress} -o {egress} -m conntrack --ctstate INVALID");
-        Rule::jump(FORWARDED, matches, INVALID_OUT)
+        Rule::jump(INVALID, format!(" -s {source} -i {ingress} -o {egress}"), INVALID_OUT)
     }));
     rules.extend(paths().map(|(ingress, source)| {
-        let matches =
-            format!(" -d {source} -i {egress} -o {ingress} -m conntrack --ctstate INVALID");
-        Rule::jump(FORWARDED, matches, INVALID_BACK)
+        Rule::jump(INVALID, format!(" -d {source} -i {egress} -o {ingress}"), INVALID_BACK)
     }));
     // Packets from and to excluded destinations are left alone even if they are invalid: they
     // are not translated, and conntrack may see only one direction of them.
@@ -125,7 +128,7 @@ fn filter(ruleset: &Ruleset) -> Table {
     rules.push(Rule::act(INVALID_OUT, String::new(), "DROP"));
     rules.extend(exclude.iter().map(|net| Rule::act(INVALID_BACK, format!(" -s {net}"), "RETURN")));
     rules.push(Rule::act(INVALID_BACK, String::new(), "DROP"));
-    Table { name: "filter", chains: &[FORWARDED, INVALID_OUT, INVALID_BACK], rules }
+    Table { name: "filter", chains: &[FORWARDED, TO_METADATA, INVALID, INVALID_OUT, INVALID_BACK], rules }
 }
 
 fn nat(ruleset: &Ruleset) -> Table {
@@ -166,31 +169,35 @@ mod tests {
             rendering.text.replace(digest, "DIGEST").replace(&chain_suffix(&rendering.digest), "-x"),
             "*filter
 :NATD-FWD-x - [0:0]
+:NATD-META-x - [0:0]
+:NATD-INV-x - [0:0]
 :NATD-OUT-x - [0:0]
 :NATD-BACK-x - [0:0]
--A FORWARD -m comment --comment natd:DIGEST:1/20 -j NATD-FWD-x
--A NATD-FWD-x -s 10.10.0.0/16 -d 169.254.169.254/32 -i eth0 -m comment --comment natd:DIGEST:2/20 -j DROP
--A NATD-FWD-x -s 10.20.0.0/16 -d 169.254.169.254/32 -i eth0 -m comment --comment natd:DIGEST:3/20 -j DROP
--A NATD-FWD-x -s 10.10.0.0/16 -i eth0 -o eth0 -m conntrack --ctstate INVALID -m comment --comment natd:DIGEST:4/20 -j NATD-OUT-x
--A NATD-FWD-x -s 10.20.0.0/16 -i eth0 -o eth0 -m conntrack --ctstate INVALID -m comment --comment natd:DIGEST:5/20 -j NATD-OUT-x
--A NATD-FWD-x -d 10.10.0.0/16 -i eth0 -o eth0 -m conntrack --ctstate INVALID -m comment --comment natd:DIGEST:6/20 -j NATD-BACK-x
--A NATD-FWD-x -d 10.20.0.0/16 -i eth0 -o eth0 -m conntrack --ctstate INVALID -m comment --comment natd:DIGEST:7/20 -j NATD-BACK-x
--A NATD-OUT-x -d 10.10.0.0/16 -m comment --comment natd:DIGEST:8/20 -j RETURN
--A NATD-OUT-x -d 192.168.0.0/24 -m comment --comment natd:DIGEST:9/20 -j RETURN
--A NATD-OUT-x -m comment --comment natd:DIGEST:10/20 -j DROP
--A NATD-BACK-x -s 10.10.0.0/16 -m comment --comment natd:DIGEST:11/20 -j RETURN
--A NATD-BACK-x -s 192.168.0.0/24 -m comment --comment natd:DIGEST:12/20 -j RETURN
--A NATD-BACK-x -m comment --comment natd:DIGEST:13/20 -j DROP
+-A FORWARD -m comment --comment natd:DIGEST:1/22 -j NATD-FWD-x
+-A NATD-FWD-x -d 169.254.169.254/32 -m comment --comment natd:DIGEST:2/22 -j NATD-META-x
+-A NATD-FWD-x -m conntrack --ctstate INVALID -m comment --comment natd:DIGEST:3/22 -j NATD-INV-x
+-A NATD-META-x -s 10.10.0.0/16 -i eth0 -m comment --comment natd:DIGEST:4/22 -j DROP
+-A NATD-META-x -s 10.20.0.0/16 -i eth0 -m comment --comment natd:DIGEST:5/22 -j DROP
+-A NATD-INV-x -s 10.10.0.0/16 -i eth0 -o eth0 -m comment --comment natd:DIGEST:6/22 -j NATD-OUT-x
+-A NATD-INV-x -s 10.20.0.0/16 -i eth0 -o eth0 -m comment --comment natd:DIGEST:7/22 -j NATD-OUT-x
+-A NATD-INV-x -d 10.10.0.0/16 -i eth0 -o eth0 -m comment --comment natd:DIGEST:8/22 -j NATD-BACK-x
+-A NATD-INV-x -d 10.20.0.0/16 -i eth0 -o eth0 -m comment --comment natd:DIGEST:9/22 -j NATD-BACK-x
+-A NATD-OUT-x -d 10.10.0.0/16 -m comment --comment natd:DIGEST:10/22 -j RETURN
+-A NATD-OUT-x -d 192.168.0.0/24 -m comment --comment natd:DIGEST:11/22 -j RETURN
+-A NATD-OUT-x -m comment --comment natd:DIGEST:12/22 -j DROP
+-A NATD-BACK-x -s 10.10.0.0/16 -m comment --comment natd:DIGEST:13/22 -j RETURN
+-A NATD-BACK-x -s 192.168.0.0/24 -m comment --comment natd:DIGEST:14/22 -j RETURN
+-A NATD-BACK-x -m comment --comment natd:DIGEST:15/22 -j DROP
 COMMIT
 *nat
 :NATD-POST-x - [0:0]
--A POSTROUTING -m comment --comment natd:DIGEST:14/20 -j NATD-POST-x
--A NATD-POST-x ! -o eth0 -m comment --comment natd:DIGEST:15/20 -j RETURN
--A NATD-POST-x -m addrtype --src-type LOCAL -m comment --comment natd:DIGEST:16/20 -j RETURN
--A NATD-POST-x -d 10.10.0.0/16 -m comment --comment natd:DIGEST:17/20 -j RETURN
--A NATD-POST-x -d 192.168.0.0/24 -m comment --comment natd:DIGEST:18/20 -j RETURN
--A NATD-POST-x -s 10.10.0.0/16 -m comment --comment natd:DIGEST:19/20 -j SNAT --to-source 10.10.1.5 --random-fully
--A NATD-POST-x -s 10.20.0.0/16 -m comment --comment natd:DIGEST:20/20 -j SNAT --to-source 10.10.1.5 --random-fully
+-A POSTROUTING -m comment --comment natd:DIGEST:16/22 -j NATD-POST-x
+-A NATD-POST-x ! -o eth0 -m comment --comment natd:DIGEST:17/22 -j RETURN
+-A NATD-POST-x -m addrtype --src-type LOCAL -m comment --comment natd:DIGEST:18/22 -j RETURN
+-A NATD-POST-x -d 10.10.0.0/16 -m comment --comment natd:DIGEST:19/22 -j RETURN
+-A NATD-POST-x -d 192.168.0.0/24 -m comment --comment natd:DIGEST:20/22 -j RETURN
+-A NATD-POST-x -s 10.10.0.0/16 -m comment --comment natd:DIGEST:21/22 -j SNAT --to-source 10.10.1.5 --random-fully
+-A NATD-POST-x -s 10.20.0.0/16 -m comment --comment natd:DIGEST:22/22 -j SNAT --to-source 10.10.1.5 --random-fully
 COMMIT
 "
         );

@@ -78,13 +78,14 @@ fn forward(ruleset: &Ruleset) -> Vec<String> {
     } else {
         (" ip daddr != @exclude", " ip saddr != @exclude")
     };
+    // Every packet comes by here: first in each rule stands what almost none of them matches.
     vec![
-        format!("iifname {ingress} ip saddr @sources ip daddr {METADATA_SERVICE} drop"),
+        format!("ip daddr {METADATA_SERVICE} iifname {ingress} ip saddr @sources drop"),
         format!(
-            "iifname {ingress} oifname {egress} ip saddr @sources{to_excluded} ct state invalid drop"
+            "ct state invalid iifname {ingress} oifname {egress} ip saddr @sources{to_excluded} drop"
         ),
         format!(
-            "iifname {egress} oifname {ingress} ip daddr @sources{from_excluded} ct state invalid drop"
+            "ct state invalid iifname {egress} oifname {ingress} ip daddr @sources{from_excluded} drop"
         ),
     ]
 }
@@ -171,9 +172,9 @@ table inet natd {
 
 	chain forward {
 		type filter hook forward priority filter; policy accept;
-		iifname "eth0" ip saddr @sources ip daddr 169.254.169.254 drop comment "natd:DIGEST:1/4:exclude=757eac3bc66a4b2f:sources=1c7024f39b8a1b7a"
-		iifname "eth0" oifname "eth0" ip saddr @sources ip daddr != @exclude ct state invalid drop comment "natd:DIGEST:2/4"
-		iifname "eth0" oifname "eth0" ip daddr @sources ip saddr != @exclude ct state invalid drop comment "natd:DIGEST:3/4"
+		ip daddr 169.254.169.254 iifname "eth0" ip saddr @sources drop comment "natd:DIGEST:1/4:exclude=757eac3bc66a4b2f:sources=1c7024f39b8a1b7a"
+		ct state invalid iifname "eth0" oifname "eth0" ip saddr @sources ip daddr != @exclude drop comment "natd:DIGEST:2/4"
+		ct state invalid iifname "eth0" oifname "eth0" ip daddr @sources ip saddr != @exclude drop comment "natd:DIGEST:3/4"
 	}
 
 	chain postrouting {
@@ -198,9 +199,9 @@ table inet natd {
         let text = ruleset.render(FirewallKind::Nftables).text;
         assert!(!text.contains("exclude"), "{text}");
         for rule in [
-            r#"iifname { "eth1", "eth2" } ip saddr @sources ip daddr 169.254.169.254 drop comment"#,
-            r#"iifname { "eth1", "eth2" } oifname "eth0" ip saddr @sources ct state invalid drop comment"#,
-            r#"iifname "eth0" oifname { "eth1", "eth2" } ip daddr @sources ct state invalid drop comment"#,
+            r#"ip daddr 169.254.169.254 iifname { "eth1", "eth2" } ip saddr @sources drop comment"#,
+            r#"ct state invalid iifname { "eth1", "eth2" } oifname "eth0" ip saddr @sources drop comment"#,
+            r#"ct state invalid iifname "eth0" oifname { "eth1", "eth2" } ip daddr @sources drop comment"#,
             r#"oifname "eth0" ip saddr @sources fib saddr type != local masquerade comment"#,
         ] {
             assert!(text.contains(rule), "{rule} is not in {text}");

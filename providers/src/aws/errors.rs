@@ -48,12 +48,17 @@ where
             Error::new(Kind::Unreachable, doing, format!("{endpoint} did not answer in time"))
                 .with_advice(NO_WAY)
         }
-        SdkError::DispatchFailure(failure) if !failure.is_other() => Error::new(
-            Kind::Unreachable,
-            doing,
-            format!("{endpoint} can't be reached: {}", root_cause(error)),
-        )
-        .with_advice(NO_WAY),
+        // A connection that breaks before the answer is `other`, and known to be worth another try.
+        SdkError::DispatchFailure(failure)
+            if !failure.is_other() || failure.as_other().is_some() =>
+        {
+            Error::new(
+                Kind::Unreachable,
+                doing,
+                format!("{endpoint} can't be reached: {}", root_cause(error)),
+            )
+            .with_advice(NO_WAY)
+        }
         other => unsent(doing, other),
     }
 }

@@ -88,6 +88,22 @@ async fn an_instance_without_role_is_told_to_get_one() {
 }
 
 #[tokio::test]
+async fn an_api_that_hangs_up_is_unreachable() {
+    let cloud = Cloud::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.readable().await.expect("a request");
+        }
+    });
+    let options = config::Aws { endpoint: Some(endpoint), ..cloud.options() };
+    let aws = Aws::connect_with(options, HASTY).await.expect("the metadata service answers");
+    let error = aws.interfaces().await.err().expect("no answer");
+    assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+}
+
+#[tokio::test]
 async fn an_api_that_nobody_serves_is_unreachable_by_name() {
     let cloud = Cloud::start().await;
     let options = config::Aws { endpoint: Some("http://127.0.0.1:9".to_owned()), ..cloud.options() };

@@ -69,7 +69,7 @@ impl BackEnd {
     }
 
     /// Makes a folder in which the name `iptables` means this form.
-    pub(super) fn programs(self, folder: &Path) -> Result<PathBuf> {
+    pub fn programs(self, folder: &Path) -> Result<PathBuf> {
         let bin = folder.join("bin");
         fs::create_dir_all(&bin).with_context(|| format!("making {}", bin.display()))?;
         for name in ["iptables", "iptables-save", "iptables-restore"] {

@@ -22,7 +22,8 @@
 //! - [`network`]: the wires; [`namespace`]: one machine; [`name`]: what they are called.
 //! - [`host`]: what a machine reaches; [`flow`]: flows that stay open; [`icmp`]: pings.
 //! - [`internet`]: the host that tells who it saw.
-//! - [`natd`]: natd on the NAT instance; [`daemon`]: natd as a daemon; [`back_end`]: where its rules are.
+//! - [`natd`]: natd on the NAT instance; [`daemon`]: natd as a daemon; [`killed`]: natd cut short; [`back_end`]: where
+//!   its rules are.
 //! - [`owner`]: what is done by hand, past natd; [`state`]: all that natd may change, to be compared.
 //! - [`http`], [`run`]: the little HTTP, and the running of programs, that all of this needs.
 
@@ -36,6 +37,7 @@ pub mod host;
 pub mod http;
 pub mod icmp;
 pub mod internet;
+pub mod killed;
 pub mod name;
 pub mod namespace;
 pub mod natd;

@@ -33,7 +33,7 @@ pub struct Nat {
     pub root: PathBuf,
     pub(super) endpoint: String,
     /// Where programs are looked for ahead of the usual places.
-    programs: Option<PathBuf>,
+    pub(super) programs: Option<PathBuf>,
 }
 
 impl Deref for Nat {
@@ -110,20 +110,13 @@ impl Nat {
             }
         };
         command.arg("--root").arg(&self.root).args(arguments);
-        for (name, _) in std::env::vars_os() {
-            let name_text = name.to_string_lossy();
-            if name_text.starts_with("AWS_") || name_text.starts_with("NATD_") {
-                command.env_remove(&name);
-            }
-        }
+        forget_environment(&mut command);
         command
             .env("AWS_ENDPOINT_URL_EC2", &self.endpoint)
             .env("HOME", &self.root)
             .stdin(Stdio::null());
         if let Some(programs) = &self.programs {
-            let usual = std::env::var_os("PATH").unwrap_or_default();
-            let path = iter::once(programs.clone()).chain(std::env::split_paths(&usual));
-            command.env("PATH", std::env::join_paths(path).context("PATH")?);
+            look_first_in(&mut command, programs)?;
         }
         Ok(command)
     }
@@ -131,23 +124,6 @@ impl Nat {
     /// Runs natd to its end.
     pub fn natd<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Run> {
         run(self.command(arguments)?)
-    }
-
-    /// Runs natd, and kills it in mid-air: as one of its threads does the system call for the `when`th time. Each
-    /// thread counts for itself, and so does each program that natd runs: choose a call that those don't do so often.
-    /// A run that doesn't do it so often ends by itself, which [`Run::code`] tells.
-    pub fn natd_killed_at<S: AsRef<OsStr>>(
-        &self,
-        system_call: &str,
-        when: u32,
-        arguments: impl IntoIterator<Item = S>,
-    ) -> Result<Run> {
-        let (trace, inject) = (
-            format!("trace={system_call}"),
-            format!("inject={system_call}:signal=KILL:when={when}"),
-        );
-        let wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-        run(self.command_under(&wrapper, arguments)?)
     }
 
     /// What the daemon answers to a health check or a scrape: status and text.
@@ -168,6 +144,24 @@ impl Nat {
         command.args(arguments);
         Daemon::start(command)
     }
+}
+
+/// Keeps from natd, or another program of the cloud's, what the tests' own environment would tell it.
+pub fn forget_environment(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("AWS_") || name_text.starts_with("NATD_") {
+            command.env_remove(&name);
+        }
+    }
+}
+
+/// Has a command find programs in this folder ahead of the usual places.
+pub fn look_first_in(command: &mut Command, folder: &Path) -> Result<()> {
+    let usual = std::env::var_os("PATH").unwrap_or_default();
+    let path = iter::once(folder.to_owned()).chain(std::env::split_paths(&usual));
+    command.env("PATH", std::env::join_paths(path).context("PATH")?);
+    Ok(())
 }
 
 /// Runs a command to its end, with its output read as it comes.

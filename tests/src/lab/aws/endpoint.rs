@@ -22,7 +22,7 @@ pub struct ApiCall {
     pub user_agent: String,
     /// When it came in.
     pub at: Instant,
-    /// What it was answered with; `None` where the connection was dropped.
+    /// What it is answered with, once the API has carried it out; `None` where the connection was dropped.
     pub status: Option<u16>,
 }
 
@@ -119,19 +119,27 @@ impl Shared {
             calls.push(call.clone());
             calls.len() - 1
         };
-        let response = self.respond(&call, request);
+        let fault = self.next_fault(&call.action);
+        let response = self.respond(&call, request, fault.as_ref());
         // The log may have been cleared in the meantime.
         if let Some(logged) =
             lock(&self.calls).get_mut(number).filter(|logged| logged.at == call.at)
         {
             logged.status = response.as_ref().map(|response| response.status);
         }
+        if let Some(Fault::DelayAnswer(time)) = fault {
+            thread::sleep(time);
+        }
         response
     }
 
-    fn respond(&self, call: &ApiCall, request: &Request) -> Option<Response> {
-        let fault = self.next_fault(&call.action);
-        match &fault {
+    fn respond(
+        &self,
+        call: &ApiCall,
+        request: &Request,
+        fault: Option<&Fault>,
+    ) -> Option<Response> {
+        match fault {
             Some(Fault::Refuse { status, code }) => {
                 return Some(refusal(*status, code, "by the lab's order"));
             }
@@ -144,10 +152,8 @@ impl Shared {
             Ok(Some((code, message))) => Ok(refusal(400, code, &message)),
             Err(error) => Err(error),
         };
-        match fault {
-            Some(Fault::DropAfter) => return None,
-            Some(Fault::DelayAnswer(time)) => thread::sleep(time),
-            _ => {}
+        if matches!(fault, Some(Fault::DropAfter)) {
+            return None;
         }
         match response {
             Ok(response) => Some(response),

@@ -134,14 +134,16 @@ impl Commands {
     fn route(&mut self, verb: &str, (table, destination): (u32, Ipv4Net), hop: Hop) {
         match hop {
             Hop::Port(number) => {
-                self.line(format_args!("route {verb} {destination} dev port{number} table {table}"))
+                self.line(format_args!(
+                    "route {verb} {destination} dev port{number} table {table}"
+                ));
             }
             Hop::Internet => {
-                self.line(format_args!("route {verb} {destination} dev internet table {table}"))
+                self.line(format_args!("route {verb} {destination} dev internet table {table}"));
             }
             Hop::Local => self.line(format_args!("route {verb} throw {destination} table {table}")),
             Hop::Nowhere => {
-                self.line(format_args!("route {verb} blackhole {destination} table {table}"))
+                self.line(format_args!("route {verb} blackhole {destination} table {table}"));
             }
         }
     }

@@ -1,0 +1,92 @@
+//! What is loaded into a gateway.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use super::chain::{CLIENT, Chain, OUTSIDE};
+use crate::lab::back_end::BackEnd;
+use crate::lab::natd::{binary, forget_environment, look_first_in, run};
+use crate::lab::topology::NETWORKS;
+
+const BARE: &str = "table ip bare {
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname \"outside\" masquerade
+    }
+}
+";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Variant {
+    Routing,
+    Bare,
+    BareAgain,
+    Natd(BackEnd),
+}
+
+impl Variant {
+    pub fn name(self) -> String {
+        match self {
+            Self::Routing => "plain routing".to_owned(),
+            Self::Bare => "the bare rule".to_owned(),
+            Self::BareAgain => "the bare rule again".to_owned(),
+            Self::Natd(BackEnd::Nftables) => "natd, nftables".to_owned(),
+            Self::Natd(BackEnd::IptablesNft) => "natd, iptables-nft".to_owned(),
+            Self::Natd(BackEnd::IptablesLegacy) => "natd, iptables-legacy".to_owned(),
+        }
+    }
+
+    /// What it is, in a sentence.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Routing => "the gateway forwards, with no rule and no connection tracking.",
+            Self::Bare => {
+                "one `masquerade` rule of nftables for all that leaves by the outer interface, and nothing else."
+            }
+            Self::BareAgain => {
+                "the same in another chain: how far it is from 1 is what the measurement can't tell apart."
+            }
+            Self::Natd(BackEnd::Nftables) => {
+                "what `natd apply --provider none` loads for the two blocks of the lab's VPC: translation to the private \
+                 address with random ports, exclusions, protection of the metadata service, invalid packets dropped."
+            }
+            Self::Natd(BackEnd::IptablesNft) => "the same by `iptables`, in its nft form.",
+            Self::Natd(BackEnd::IptablesLegacy) => "the same by `iptables`, in its legacy form.",
+        }
+    }
+
+    /// A chain with this in its gateway, proved to translate, or not to.
+    pub fn chain(self) -> Result<Chain> {
+        let chain = Chain::lay()?;
+        match self {
+            Self::Routing => {}
+            Self::Bare | Self::BareAgain => chain.gateway.nft(BARE)?,
+            Self::Natd(back_end) => apply(&chain, back_end)?,
+        }
+        let expected = if self == Self::Routing { CLIENT } else { OUTSIDE };
+        chain.prove(expected).with_context(|| self.name())?;
+        Ok(chain)
+    }
+}
+
+/// Runs natd in the gateway.
+fn apply(chain: &Chain, back_end: BackEnd) -> Result<()> {
+    let networks = NETWORKS.map(|network| network.to_string());
+    let firewall = back_end.setting();
+    let configuration = format!(
+        "provider = \"none\"\n\n\
+         [nat]\nsources = {networks:?}\nexclude = {networks:?}\ninterface = \"outside\"\nfirewall = {firewall:?}\n\n\
+         [routes]\ninterface = \"inside\"\n"
+    );
+    let folder = chain.root.join("etc/natd");
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    fs::write(folder.join("natd.toml"), configuration).context("writing natd.toml")?;
+    let mut natd = chain.gateway.command(binary()?);
+    forget_environment(&mut natd);
+    look_first_in(&mut natd, &back_end.programs(&chain.root)?)?;
+    natd.arg("--root").arg(&chain.root).arg("apply");
+    let applied = run(natd)?;
+    ensure!(applied.code == Some(0), "natd apply: {applied:#?}");
+    Ok(())
+}

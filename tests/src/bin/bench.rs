@@ -1,0 +1,87 @@
+//! `make bench`: speed and memory, as ratios of what is measured side by side, and which targets are met.
+//!
+//! With `--write` it becomes `docs/benchmarks.md`: for a run that somebody has watched, on a machine with nothing else to
+//! do. With names of sections (`api-calls`, `wall-time`, `idle`, `data-path`) it measures only those.
+
+#![allow(clippy::print_stdout, reason = "it is what a benchmark is for")]
+
+use std::fs;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use natd_tests::bench::report::Section;
+use natd_tests::bench::{api_calls, data_path, idle, machine, wall_time};
+
+const BOOK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+
+const INTRODUCTION: &str = "# Benchmarks
+
+What natd costs, measured beside what it is compared with, by `make bench`: this page is what \
+`target/release/bench --write` makes of one run. Ratios carry over to other machines, absolute numbers don't. Everything \
+happens in network namespaces on one machine, with moto as the EC2 API: a call of the real one takes longer, for natd \
+as for the script beside it.
+";
+
+type Measure = fn() -> Result<Section>;
+
+const SECTIONS: [(&str, Measure); 4] = [
+    ("api-calls", api_calls::measure),
+    ("wall-time", wall_time::measure),
+    ("idle", idle::measure),
+    ("data-path", data_path::measure),
+];
+
+fn main() -> ExitCode {
+    match bench(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nThe benchmark failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &[String]) -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "it builds networks out of namespaces, which takes root: sudo make bench"
+    );
+    let write = arguments.iter().any(|argument| argument == "--write");
+    let names: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|argument| *argument != "--write").collect();
+    if let Some(name) = names.iter().find(|name| SECTIONS.iter().all(|(known, _)| known != *name)) {
+        bail!("{name:?} is none of {}", SECTIONS.map(|(known, _)| known).join(", "));
+    }
+    ensure!(!write || names.is_empty(), "only a whole run is written");
+    ensure!(!write || !cfg!(debug_assertions), "only a release build's run is written");
+
+    let started = Instant::now();
+    let command = ["bench"].into_iter().chain(arguments.iter().map(String::as_str));
+    let mut page = INTRODUCTION.to_owned();
+    let mut met = true;
+    show(&mut page, &machine::describe(&command.collect::<Vec<_>>().join(" "))?);
+    for (name, measure) in SECTIONS {
+        if names.is_empty() || names.contains(&name) {
+            let section = measure().with_context(|| format!("measuring {name}"))?;
+            met &= section.is_met();
+            show(&mut page, &section);
+        }
+    }
+    println!("Took {} s. {}", started.elapsed().as_secs(), verdict(met));
+    if write {
+        fs::write(BOOK, page).with_context(|| format!("writing {BOOK}"))?;
+    }
+    Ok(())
+}
+
+fn verdict(met: bool) -> &'static str {
+    if met { "All targets are met." } else { "Not all targets are met." }
+}
+
+/// Prints a section as soon as it is there, and adds it to the page.
+fn show(page: &mut String, section: &Section) {
+    println!("{section}");
+    page.push('\n');
+    page.push_str(&section.to_string());
+}

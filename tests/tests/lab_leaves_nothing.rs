@@ -1,0 +1,60 @@
+//! A lab leaves nothing behind: not when it ends, not when its test panics, and not for long when its test is killed.
+
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use natd_tests::lab::Lab;
+
+/// The namespaces of the lab that `router` belongs to.
+fn namespaces_of(router: &str) -> Vec<String> {
+    let lab = router.strip_suffix("router").expect("a router's name");
+    let all = fs::read_dir("/run/netns").expect("the namespaces' folder");
+    let names = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(lab)).collect()
+}
+
+#[test]
+fn nothing_is_left_of_a_test_that_panics() {
+    let panicking = std::thread::spawn(|| {
+        let lab = Lab::aws().clients(1).build().expect("a lab");
+        let router = lab.network().router.name().to_owned();
+        assert_eq!(namespaces_of(&router).len(), 6);
+        std::panic::panic_any(router);
+    });
+    let router = panicking.join().expect_err("a panic").downcast::<String>().expect("a name");
+    assert_eq!(namespaces_of(&router), Vec::<String>::new());
+}
+
+#[test]
+fn the_next_lab_clears_away_what_a_killed_test_left() {
+    let me = std::env::current_exe().expect("this program");
+    let mut victim = Command::new(me)
+        .args(["--exact", "hangs_with_a_lab", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("another process");
+    let output = BufReader::new(victim.stdout.take().expect("its output"));
+    let said = output.lines().map_while(Result::ok).find_map(|line| {
+        let (_, router) = line.split_once("router is ")?;
+        Some(router.to_owned())
+    });
+    let router = said.expect("the name of its router");
+    assert_eq!(namespaces_of(&router).len(), 6);
+    victim.kill().expect("a signal");
+    victim.wait().expect("its end");
+    let _lab = Lab::aws().clients(0).build().expect("a lab");
+    assert_eq!(namespaces_of(&router), Vec::<String>::new());
+}
+
+/// The victim of the test above.
+#[test]
+#[ignore = "hangs until it is killed"]
+fn hangs_with_a_lab() {
+    let lab = Lab::aws().clients(1).build().expect("a lab");
+    println!("router is {}", lab.network().router.name());
+    std::thread::sleep(Duration::from_mins(2));
+}
