@@ -7,7 +7,7 @@ use std::{
 
 use natd_core::{
     model::{NextHop, Route, RouteKey, RouteState},
-    plan::Observed,
+    observed::Observed,
 };
 
 /// After that many losses natd stops taking a route.

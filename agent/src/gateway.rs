@@ -9,9 +9,9 @@ use std::{
 };
 
 use natd_core::{
-    advise::Warning,
+    advise::{Warning, stranded},
     apply::{Attempt, Cloud, Outcome, Tools, apply},
-    cloud::{Instance, Provider, TableSelector},
+    cloud::{Instance, Provider},
     config::{Config, OnStop},
     desired::{Desired, desired, tables_to_ask_for},
     error::{Error, Kind, Result},
@@ -20,7 +20,8 @@ use natd_core::{
     journal::{Journal, JournalFile},
     model::{InterfaceName, NextHop, RouteKey, RouteTableId},
     network::Network,
-    plan::{Observed, Plan, plan},
+    observed::Observed,
+    plan::{Plan, plan},
     ruleset::FirewallKind,
     step::{Phase, Step},
     verdict::{Judgement, Proof, judge},
@@ -214,9 +215,15 @@ impl Gateway {
     pub async fn look_down(&mut self, journal: &Journal) -> Result<View> {
         let network = self.host.links.network().await?;
         let listed = match &self.provider {
-            Some(provider) if journal.needs_cloud() => {
-                Some(survey::ask(provider.as_ref(), &TableSelector::default(), &tables_in(journal)).await?)
-            }
+            Some(provider) => match self.ask(provider.as_ref(), journal).await {
+                Ok(listed) => Some(listed),
+                Err(error) if journal.needs_cloud() => return Err(error),
+                // The host's part can be given back without.
+                Err(error) => {
+                    tracing::warn!(%error, "whether routes still lead here is not known");
+                    None
+                }
+            },
             None if journal.needs_cloud() => {
                 return Err(Error::new(Kind::Invalid, "give routes back", "no provider is configured")
                     .with_advice("give --provider, or the configuration that natd ran with"));
@@ -226,7 +233,8 @@ impl Gateway {
         let desired = Desired::default();
         let kinds = self.host.firewalls.keys().copied().collect();
         let observed = survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
-        let plan = plan(&desired, &observed, journal, &BTreeSet::new(), &[]);
+        let mut plan = plan(&desired, &observed, journal, &BTreeSet::new(), &[]);
+        plan.warnings = stranded(&observed, journal);
         Ok(View { desired, observed, plan, network, listed })
     }
 

@@ -14,7 +14,7 @@ use natd_core::{
     host::{Host, SysctlKey},
     journal::Journal,
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState, RouteTableId},
-    plan::Observed,
+    observed::Observed,
     ruleset::FirewallKind,
     step::Step,
 };

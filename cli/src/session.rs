@@ -48,21 +48,20 @@ impl From<Error> for Obstacle {
 
 /// The configuration, from all layers.
 pub fn configuration(common: &Common) -> Result<Config, ConfigError> {
-    Layers {
+    let layers = Layers {
         root: common.root.clone(),
         file: common.config.clone(),
         provider: common.provider.clone(),
-    }
-    .load()
+    };
+    let config = layers.load()?;
+    natd_providers::check(&config).map_err(|error| ConfigError { reasons: vec![error.to_string()] })?;
+    Ok(config)
 }
 
 /// A gateway over this host and the configured cloud.
 pub async fn gateway(config: Config) -> Result<Gateway, Obstacle> {
     needs_root()?;
-    let provider = natd_providers::connect(&config).await.map_err(|error| match error.kind() {
-        Kind::Unsupported => Obstacle::Configuration(ConfigError { reasons: vec![error.to_string()] }),
-        _ => Obstacle::Failure(error),
-    })?;
+    let provider = natd_providers::connect(&config).await?;
     let back_ends = BackEnds::default();
     let firewall = match config.nat.firewall {
         FirewallChoice::Nftables => FirewallKind::Nftables,

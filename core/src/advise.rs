@@ -8,8 +8,10 @@ use serde::Serialize;
 use crate::{
     config::Config,
     facts::Facts,
+    journal::Journal,
     model::{InterfaceId, NextHop, RouteState},
     network::Link,
+    observed::Observed,
     ruleset::{Ruleset, Translation},
 };
 
@@ -30,6 +32,27 @@ impl Warning {
             message: "no route tables are configured: natd translates, and no route brings it anything to translate; see routes.tables".to_owned(),
         }
     }
+}
+
+/// Routes that lead to this machine and that the journal doesn't know: somebody else made them, or
+/// the journal is lost. They are not natd's to give back, and after `natd down` nothing carries what
+/// they bring.
+#[must_use]
+pub fn stranded(observed: &Observed, journal: &Journal) -> Vec<Warning> {
+    let leads_here = |hop: &NextHop| {
+        observed.checks.keys().any(|own| *hop == NextHop::Interface(own.clone()))
+    };
+    observed
+        .routes
+        .iter()
+        .filter(|(key, route)| leads_here(&route.next_hop) && !journal.routes.contains_key(key))
+        .map(|(key, _)| Warning {
+            code: "stranded-route",
+            message: format!(
+                "{key} leads here, and the journal has no earlier target for it: natd leaves it, and its hosts have no way out by this machine any more"
+            ),
+        })
+        .collect()
 }
 
 /// Everything worth a warning, in the order of a packet's way: in, out, back.

@@ -16,6 +16,7 @@ pub mod host;
 pub mod journal;
 pub mod model;
 pub mod network;
+pub mod observed;
 pub mod plan;
 pub mod ruleset;
 pub mod step;

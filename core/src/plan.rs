@@ -6,10 +6,7 @@
 //! - no step removes what is not ours: a route that somebody has changed since is theirs;
 //! - routes are taken last, and given back first.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 
@@ -18,36 +15,13 @@ use crate::{
     config::Takeover,
     desired::Desired,
     error::{Error, Kind},
-    host::{Loaded, SysctlKey},
+    host::SysctlKey,
     journal::Journal,
-    model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState, RouteTableId},
+    model::{InterfaceId, NextHop, RouteKey, RouteOrigin, RouteState},
+    observed::Observed,
     ruleset::FirewallKind,
     step::Step,
 };
-
-/// What is, as far as a plan needs it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Observed {
-    /// natd's rules in the kernel, by back end; a back end that wasn't looked at is absent.
-    pub rules: BTreeMap<FirewallKind, Loaded>,
-    /// Kernel parameters; one that the kernel doesn't have is absent.
-    pub sysctls: BTreeMap<SysctlKey, String>,
-    /// The source/destination check of each attached interface.
-    pub checks: BTreeMap<InterfaceId, bool>,
-    /// The tables that were seen.
-    pub tables: BTreeSet<RouteTableId>,
-    /// Their routes.
-    pub routes: BTreeMap<RouteKey, Route>,
-}
-
-impl Observed {
-    /// Whether every interface forwards by the global key, so that no single one may be reset.
-    fn forwards_everywhere(&self) -> bool {
-        self.sysctls
-            .get(&SysctlKey::global("net/ipv4/ip_forward"))
-            .is_some_and(|value| value == "1")
-    }
-}
 
 /// Something in the journal that is not ours to give back any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

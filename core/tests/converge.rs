@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use natd_core::{
+    advise::stranded,
     config::Takeover,
     desired::{Desired, RouteWish, Rules, Setting, Weight},
     host::{Loaded, SysctlKey},
+    journal::{EarlierRoute, Journal},
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState},
     plan::Plan,
     ruleset::{FirewallKind, Ruleset, RulesetDigest, Translation},
@@ -280,4 +282,24 @@ fn a_propagated_route_is_not_made_again_as_a_static_one() {
     run(world.tick(&Desired::default(), folder.path()));
     assert_eq!(world.state().routes.get(&key), None);
     assert!(world.changes().iter().any(|change| change.starts_with("remove")), "{:?}", world.changes());
+}
+
+#[test]
+fn routes_that_lead_here_without_an_entry_in_the_journal_are_told_of_on_the_way_down() {
+    let keys = keys();
+    let (ours, foreign, returned) = (keys[0].clone(), keys[1].clone(), keys[2].clone());
+    let state = State {
+        checks: BTreeMap::from([(interface("eni-0"), false)]),
+        routes: BTreeMap::from([
+            (ours.clone(), route(&ours, NextHop::Interface(interface("eni-0")))),
+            (foreign.clone(), route(&foreign, NextHop::Interface(interface("eni-theirs")))),
+            (returned.clone(), route(&returned, NextHop::Interface(interface("eni-0")))),
+        ]),
+        ..State::default()
+    };
+    let mut journal = Journal::default();
+    journal.routes.insert(returned, EarlierRoute::default());
+    let warnings = stranded(&World::new(state).observed(), &journal);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].message.starts_with(&ours.to_string()), "{warnings:?}");
 }

@@ -10,15 +10,13 @@ use natd_core::{
     error::{Error, Kind, Result},
 };
 
-/// The cloud that the configuration names; `None` for `provider = "none"`.
+/// Whether this version of natd has the cloud that the configuration names.
 ///
 /// # Errors
-/// `Unsupported` for a cloud that this version of natd doesn't have, and whatever learning who this
-/// machine is brings.
-pub async fn connect(config: &Config) -> Result<Option<Arc<dyn Provider>>> {
+/// `Unsupported`.
+pub fn check(config: &Config) -> Result<()> {
     match config.provider {
-        None | Some(ProviderName::None) => Ok(None),
-        Some(ProviderName::Aws) => Ok(Some(Arc::new(aws::Aws::connect(config.aws.clone()).await?))),
+        None | Some(ProviderName::None | ProviderName::Aws) => Ok(()),
         Some(name @ (ProviderName::Huawei | ProviderName::Openstack | ProviderName::Plugin)) => {
             Err(Error::new(
                 Kind::Unsupported,
@@ -26,5 +24,18 @@ pub async fn connect(config: &Config) -> Result<Option<Arc<dyn Provider>>> {
                 "this version of natd has aws and none",
             ))
         }
+    }
+}
+
+/// The cloud that the configuration names; `None` for `provider = "none"`.
+///
+/// # Errors
+/// `Unsupported` for a cloud that this version of natd doesn't have, and whatever learning who this
+/// machine is brings.
+pub async fn connect(config: &Config) -> Result<Option<Arc<dyn Provider>>> {
+    check(config)?;
+    match config.provider {
+        Some(ProviderName::Aws) => Ok(Some(Arc::new(aws::Aws::connect(config.aws.clone()).await?))),
+        _ => Ok(None),
     }
 }

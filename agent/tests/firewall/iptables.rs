@@ -82,15 +82,15 @@ fn tells_each_tampering() {
             let post = "post=$(SAVE | sed -n 's/^:\\(NATD-POST-[^ ]*\\).*/\\1/p')\n";
             let jump = "jump=$(SAVE | sed -n 's/^-A POSTROUTING \\(.*NATD-POST.*\\)/\\1/p' | tr -d '\"')\n";
             for (tampering, damage) in [
-                ("IPT -t nat -F POSTROUTING", Some("rule 24 of 30 is missing")),
+                ("IPT -t nat -F POSTROUTING", Some("rule 25 of 30 is missing")),
                 ("POST IPT -t nat -F $post", Some("rule 27 of 30 is missing")),
-                ("POST IPT -t nat -D $post 2", Some("rule 26 of 30 is missing")),
+                ("POST IPT -t nat -D $post 2", Some("rule 27 of 30 is missing")),
                 ("POST IPT -t nat -I $post -j RETURN", Some("foreign rules in NATD-POST")),
                 (
                     "POST IPT -t nat -A POSTROUTING -j $post",
                     Some("foreign rules in POSTROUTING: 1"),
                 ),
-                ("JUMP IPT -t nat -A POSTROUTING $jump", Some("rule 24 of 30 is there 2 times")),
+                ("JUMP IPT -t nat -A POSTROUTING $jump", Some("rule 25 of 30 is there 2 times")),
                 (
                     "JUMP IPT -t nat -F POSTROUTING; IPT -t nat -N ELSE; IPT -t nat -A ELSE $jump",
                     Some("foreign rules in ELSE: 1"),

@@ -25,6 +25,7 @@ pub fn print_return(report: &Report, plan: &Plan) {
     for left in &plan.left_alone {
         sign(NOTE, '·', &format!("{}: left alone, {}", left.what, left.why));
     }
+    print_warnings(&report.warnings);
     if report.unfinished().next().is_some() {
         print(&format!("{BAD}Not all is given back.{BAD:#} natd down tries again."));
     } else if report.steps.is_empty() {

@@ -79,7 +79,10 @@ impl Layers {
             .into_iter()
             .map(|(key, why)| match origin(&figment, &key) {
                 Some(origin) => format!("{origin}: {key}: {why}"),
-                None => format!("{key}: {why}{}", if files.is_empty() { self.looked_in() } else { String::new() }),
+                None => format!(
+                    "{key}: {why}{}",
+                    if files.is_empty() { self.looked_in() } else { String::new() }
+                ),
             })
             .collect();
         Err(ConfigError { reasons })
@@ -121,7 +124,8 @@ impl Layers {
         };
         // Editors and package managers leave other files behind: `.natd.toml.swp`, `x.toml.rpmsave`.
         parts.retain(|path| {
-            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            let hidden =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
             !hidden && EXTENSIONS.contains(&extension(path))
         });
         parts.sort();
@@ -177,14 +181,16 @@ fn explain(error: &figment::Error) -> String {
             format!("unknown value {found:?}; known are {}", known.join(", "))
         }
         Kind::MissingField(name) => format!("the key {name:?} is missing"),
-        Kind::InvalidType(Actual::Str(found), expected) | Kind::InvalidValue(Actual::Str(found), expected) => {
+        Kind::InvalidType(Actual::Str(found), expected)
+        | Kind::InvalidValue(Actual::Str(found), expected) => {
             format!("{found:?} is not {}", form(expected))
         }
         Kind::InvalidType(found, expected) => format!("{found} is not {}", form(expected)),
         // The parsers of TOML, YAML and JSON show the line.
         other => other.to_string().trim_end().to_owned(),
     };
-    let place = error.metadata.as_ref().map(|metadata| format!("{}: ", name(metadata))).unwrap_or_default();
+    let place =
+        error.metadata.as_ref().map(|metadata| format!("{}: ", name(metadata))).unwrap_or_default();
     if key.is_empty() { format!("{place}{what}") } else { format!("{place}{key}: {what}") }
 }
 

@@ -11,7 +11,9 @@ pub(super) fn blocks<'de, D: Deserializer<'de>, N: FromStr>(list: D) -> Result<V
 }
 
 /// IPv4 addresses.
-pub(super) fn addresses<'de, D: Deserializer<'de>, A: FromStr>(list: D) -> Result<Vec<A>, D::Error> {
+pub(super) fn addresses<'de, D: Deserializer<'de>, A: FromStr>(
+    list: D,
+) -> Result<Vec<A>, D::Error> {
     parsed(list, "an IPv4 address such as \"10.10.1.10\"")
 }
 

@@ -33,7 +33,7 @@ const METADATA_SERVICE: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub enum FirewallKind {
     /// A table of natd's own, replaced in one transaction.
     Nftables,
-    /// Chains of natd's own, each entered by one jump.
+    /// Chains of natd's own, entered by jumps from built-in ones.
     Iptables,
 }
 

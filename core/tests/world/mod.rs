@@ -27,7 +27,8 @@ use natd_core::{
         RouteTableId,
     },
     network::{Flow, Network},
-    plan::{Observed, Plan, plan},
+    observed::Observed,
+    plan::{Plan, plan},
     ruleset::{FirewallKind, Rendering},
 };
 

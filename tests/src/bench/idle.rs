@@ -19,7 +19,7 @@ const SETTLING: Duration = Duration::from_secs(8);
 
 const CONFIGURATION: &str = "[service]\ninterval = \"1h\"\n\n[verify]\ninterval = \"1h\"\n";
 
-/// Two of the target's units: KiB, of which 25 MB are this many.
+/// 25 MB in KiB, which is what the kernel counts in.
 const MOST_KIB: u64 = 25_000_000 / 1024;
 
 /// Serves a lab, and watches the process.

@@ -22,12 +22,14 @@ pub fn describe(command: &str) -> Result<Section> {
     let natd = finish(Command::new(binary()?).arg("--version"), "")?;
     let model = field(&cpus, "model name").unwrap_or("unknown");
     let memory = field(&memory, "MemTotal").unwrap_or("unknown");
+    let load = fs::read_to_string("/proc/loadavg").context("reading /proc/loadavg")?;
     let rows = [
         ("date", run("date", ["-u", "+%Y-%m-%d"])?),
         ("command", format!("`{command}`")),
         ("processor", format!("{model}, {cores} cores")),
         ("memory", memory.to_owned()),
         ("kernel", run("uname", ["-sr"])?),
+        ("load average before", load.split(' ').next().unwrap_or_default().to_owned()),
         ("natd", natd),
         ("nftables", run("nft", ["--version"])?),
         ("iptables", run("iptables", ["--version"])?),

@@ -1,4 +1,4 @@
-//! The iptables back end: chains of natd's own, each table's entered by one jump.
+//! The iptables back end: chains of natd's own, entered by a jump or two in each table.
 //!
 //! It works alike over iptables-nft and iptables-legacy, whichever the program is; only the one
 //! that it is now is looked at. Read back is what `iptables-save` prints: unlike `iptables -S`, it

@@ -52,7 +52,7 @@ impl Table {
     }
 
     /// The rules of chains of others that lead into natd's.
-    pub(super) fn jumps(&self) -> impl Iterator<Item = &Rule> {
+    pub(super) fn jumps(&self) -> impl DoubleEndedIterator<Item = &Rule> {
         self.rules.iter().filter(|rule| {
             !is_own(&rule.chain) && rule.target().is_some_and(|target| is_own(&target))
         })

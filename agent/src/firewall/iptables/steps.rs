@@ -1,6 +1,6 @@
 //! From the chains that are there to the chains that are wanted, as single commands. Pure.
 //!
-//! New chains are filled before the one jump to them is made, and only then does the old jump go:
+//! New chains are filled before the jumps to them are made, and only then do the old jumps go:
 //! at every moment either the old rules or the new ones are in force. Wherever natd is killed in
 //! between, the steps that follow from what is there then lead to the same end.
 
@@ -107,8 +107,9 @@ impl<'a> Part<'a> {
         changes
     }
 
+    /// The last first: each comes before those that are there.
     fn enter(&self) -> Vec<Change> {
-        self.wanted.jumps().cloned().map(Change::Insert).collect()
+        self.wanted.jumps().rev().cloned().map(Change::Insert).collect()
     }
 
     fn clear(&self) -> Vec<Change> {
@@ -160,14 +161,15 @@ COMMIT
             "*filter
 :NATD-FWD-{suffix} - [0:0]
 :NATD-OUT-{suffix} - [0:0]
--A FORWARD -m comment --comment natd:{suffix}:1/5 -j NATD-FWD-{suffix}
--A NATD-FWD-{suffix} -m comment --comment natd:{suffix}:2/5 -j NATD-OUT-{suffix}
--A NATD-OUT-{suffix} -m comment --comment natd:{suffix}:3/5 -j DROP
+-A FORWARD -d 192.0.2.1/32 -m comment --comment natd:{suffix}:1/6 -j NATD-OUT-{suffix}
+-A FORWARD -m comment --comment natd:{suffix}:2/6 -j NATD-FWD-{suffix}
+-A NATD-FWD-{suffix} -m comment --comment natd:{suffix}:3/6 -j NATD-OUT-{suffix}
+-A NATD-OUT-{suffix} -m comment --comment natd:{suffix}:4/6 -j DROP
 COMMIT
 *nat
 :NATD-POST-{suffix} - [0:0]
--A POSTROUTING -m comment --comment natd:{suffix}:4/5 -j NATD-POST-{suffix}
--A NATD-POST-{suffix} -m comment --comment natd:{suffix}:5/5 -j MASQUERADE
+-A POSTROUTING -m comment --comment natd:{suffix}:5/6 -j NATD-POST-{suffix}
+-A NATD-POST-{suffix} -m comment --comment natd:{suffix}:6/6 -j MASQUERADE
 COMMIT
 "
         ))
@@ -259,7 +261,7 @@ COMMIT
             let marks = table.rules.iter().filter(passed).filter_map(Rule::mark);
             indices.extend(marks.filter(|mark| mark.digest.0 == suffix).map(|mark| mark.index));
         }
-        (1..=5).all(|index| indices.contains(&index))
+        (1..=6).all(|index| indices.contains(&index))
     }
 
     #[test]

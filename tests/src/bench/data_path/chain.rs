@@ -1,7 +1,7 @@
 //! The shortest way through a gateway: a client, the gateway and a server, each a namespace.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +15,8 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 10, 2, 101);
 /// The gateway's own address on the server's side, and so that of translated packets.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const INSIDE: Ipv4Addr = Ipv4Addr::new(10, 10, 2, 1);
-const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+/// Who is talked to.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 
 /// As natd sets them, for all variants: they are to differ by their rules only.
 const GATEWAY: [(&str, &str); 7] = [
@@ -72,9 +73,9 @@ impl Chain {
 
     /// Makes sure that the server sees the client come from this address.
     pub fn prove(&self, expected: Ipv4Addr) -> Result<()> {
-        let at = server(9);
-        let listener = self.server.listen(at)?;
-        let stream = self.client.run(|| std::net::TcpStream::connect(at))??;
+        let at = (SERVER, 9);
+        let listener = self.server.listen(at.into())?;
+        let stream = self.client.run(|| TcpStream::connect(at))??;
         let seen = listener.accept().context("accepting")?.1.ip();
         drop(stream);
         ensure!(seen == IpAddr::V4(expected), "the server saw {seen} and not {expected}");
@@ -91,9 +92,4 @@ impl Drop for Chain {
     fn drop(&mut self) {
         let _gone_already = fs::remove_dir_all(&self.root);
     }
-}
-
-/// A port of the server.
-pub fn server(port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(SERVER), port)
 }

@@ -26,14 +26,23 @@ pub enum Variant {
 }
 
 impl Variant {
-    pub fn name(self) -> String {
+    pub const ALL: [Self; 6] = [
+        Self::Routing,
+        Self::Bare,
+        Self::BareAgain,
+        Self::Natd(BackEnd::Nftables),
+        Self::Natd(BackEnd::IptablesNft),
+        Self::Natd(BackEnd::IptablesLegacy),
+    ];
+
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Routing => "plain routing".to_owned(),
-            Self::Bare => "the bare rule".to_owned(),
-            Self::BareAgain => "the bare rule again".to_owned(),
-            Self::Natd(BackEnd::Nftables) => "natd, nftables".to_owned(),
-            Self::Natd(BackEnd::IptablesNft) => "natd, iptables-nft".to_owned(),
-            Self::Natd(BackEnd::IptablesLegacy) => "natd, iptables-legacy".to_owned(),
+            Self::Routing => "plain routing",
+            Self::Bare => "the bare rule",
+            Self::BareAgain => "the bare rule again",
+            Self::Natd(BackEnd::Nftables) => "natd, nftables",
+            Self::Natd(BackEnd::IptablesNft) => "natd, iptables-nft",
+            Self::Natd(BackEnd::IptablesLegacy) => "natd, iptables-legacy",
         }
     }
 

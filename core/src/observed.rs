@@ -1,0 +1,36 @@
+//! What is, as far as a plan needs it: a plain value.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::{
+    host::{Loaded, SysctlKey},
+    model::{InterfaceId, Route, RouteKey, RouteTableId},
+    ruleset::FirewallKind,
+};
+
+/// What is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Observed {
+    /// natd's rules in the kernel, by back end; a back end that wasn't looked at is absent.
+    pub rules: BTreeMap<FirewallKind, Loaded>,
+    /// Kernel parameters; one that the kernel doesn't have is absent.
+    pub sysctls: BTreeMap<SysctlKey, String>,
+    /// The source/destination check of each attached interface.
+    pub checks: BTreeMap<InterfaceId, bool>,
+    /// The tables that were seen.
+    pub tables: BTreeSet<RouteTableId>,
+    /// Their routes.
+    pub routes: BTreeMap<RouteKey, Route>,
+}
+
+impl Observed {
+    /// Whether every interface forwards by the global key, so that no single one may be reset.
+    #[must_use]
+    pub fn forwards_everywhere(&self) -> bool {
+        self.sysctls
+            .get(&SysctlKey::global("net/ipv4/ip_forward"))
+            .is_some_and(|value| value == "1")
+    }
+}
