@@ -31,7 +31,8 @@ check: setup
 	$(TOOLS)/bin/cargo-deny --workspace check bans licenses sources
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 
-# Speed and memory, as ratios taken side by side; writes docs/benchmarks.md.
+# Speed and memory, as ratios taken side by side. On a machine with nothing else to do,
+# `target/release/bench --write` makes docs/benchmarks.md of a run.
 bench: setup
 	$(CARGO) build --workspace --all-targets --release
 	$(BINARIES)/release/bench

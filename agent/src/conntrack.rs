@@ -121,10 +121,7 @@ struct Eraser {
 
 impl Eraser {
     fn new() -> io::Result<Self> {
-        Ok(Self {
-            socket: netlink::connect(NETLINK_NETFILTER)?,
-            answers: Vec::new(),
-        })
+        Ok(Self { socket: netlink::connect(NETLINK_NETFILTER)?, answers: Vec::new() })
     }
 
     /// Deletes entries, and tells how many of them were still there.
@@ -186,10 +183,7 @@ fn deletion(family: NetfilterProtoFamily, attributes: &[u8]) -> Option<Vec<u8>> 
     Some(message(
         family,
         NLM_F_REQUEST | NLM_F_ACK,
-        ConntrackMessage::Other {
-            message_type: IPCTNL_MSG_CT_DELETE,
-            attributes: identity,
-        },
+        ConntrackMessage::Other { message_type: IPCTNL_MSG_CT_DELETE, attributes: identity },
     ))
 }
 
@@ -197,12 +191,7 @@ fn deletion(family: NetfilterProtoFamily, attributes: &[u8]) -> Option<Vec<u8>> 
 fn flow(attributes: &[u8]) -> Option<Flow> {
     let (source, destination) = addresses(find(attributes, &[CTA_TUPLE_ORIG])?)?;
     let (reply_source, reply_destination) = addresses(find(attributes, &[CTA_TUPLE_REPLY])?)?;
-    Some(Flow {
-        source,
-        destination,
-        reply_source,
-        reply_destination,
-    })
+    Some(Flow { source, destination, reply_source, reply_destination })
 }
 
 fn addresses(tuple: &[u8]) -> Option<(IpAddr, IpAddr)> {

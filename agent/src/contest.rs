@@ -43,7 +43,9 @@ impl Contest {
         }
         self.losses
             .iter_mut()
-            .filter(|(key, (count, _))| *count >= LOSSES && observed.routes.get(key).is_some_and(taken))
+            .filter(|(key, (count, _))| {
+                *count >= LOSSES && observed.routes.get(key).is_some_and(taken)
+            })
             .map(|(key, (_, last))| {
                 // Peace begins when the other lets go, not while it holds the route.
                 *last = now;
@@ -72,7 +74,8 @@ mod tests {
 
     fn seen(target: &str, state: RouteState) -> Observed {
         let next_hop = NextHop::Interface(target.parse().expect("an id"));
-        let route = Route { destination: key().destination, next_hop, state, origin: RouteOrigin::Static };
+        let route =
+            Route { destination: key().destination, next_hop, state, origin: RouteOrigin::Static };
         Observed { routes: BTreeMap::from([(key(), route)]), ..Observed::default() }
     }
 
@@ -113,10 +116,12 @@ mod tests {
         }
         for _ in 0..10 {
             now += Duration::from_secs(3000);
-            let left = contest.look(&seen("eni-theirs", RouteState::Active), |hop| *hop == ours, now);
+            let left =
+                contest.look(&seen("eni-theirs", RouteState::Active), |hop| *hop == ours, now);
             assert!(left.contains(&key()));
         }
-        let left = contest.look(&seen("eni-theirs", RouteState::Blackhole), |hop| *hop == ours, now);
+        let left =
+            contest.look(&seen("eni-theirs", RouteState::Blackhole), |hop| *hop == ours, now);
         assert!(left.is_empty());
     }
 }

@@ -69,7 +69,12 @@ where
 {
     /// A daemon over a gateway. `reload` makes a gateway of the configuration as it is then, or
     /// says why that can't be done.
-    pub fn new(gateway: Gateway, journal: JournalFile, reload: Reload, status: watch::Sender<Status>) -> Self {
+    pub fn new(
+        gateway: Gateway,
+        journal: JournalFile,
+        reload: Reload,
+        status: watch::Sender<Status>,
+    ) -> Self {
         Self {
             gateway,
             journal,
@@ -124,7 +129,13 @@ where
         }
     }
 
-    async fn sleep(&self, due: Instant, events: &mut Events, signals: &mut Signals, full: Instant) -> Wake {
+    async fn sleep(
+        &self,
+        due: Instant,
+        events: &mut Events,
+        signals: &mut Signals,
+        full: Instant,
+    ) -> Wake {
         let proof_due = self
             .proof
             .as_ref()
@@ -233,7 +244,9 @@ where
 
     async fn stop(mut self) -> Result<()> {
         match self.gateway.restore_on_stop(&mut self.journal).await {
-            Ok(steps) if steps.is_empty() => tracing::info!("stopped; the data path stays as it is"),
+            Ok(steps) if steps.is_empty() => {
+                tracing::info!("stopped; the data path stays as it is")
+            }
             Ok(_) => tracing::info!("stopped; the routes are given back"),
             Err(trouble) => {
                 return Err(Error::new(Kind::Unreachable, "give the routes back", trouble)

@@ -48,9 +48,7 @@ impl Egress for TcpEgress {
         interface: &InterfaceName,
         source: Option<IpAddr>,
     ) -> Result<()> {
-        let from = source
-            .map(|address| format!(" from {address}"))
-            .unwrap_or_default();
+        let from = source.map(|address| format!(" from {address}")).unwrap_or_default();
         let doing = || format!("reach {target} by {interface}{from}");
         tokio::time::timeout(self.deadline, connect_any(target, interface, source))
             .await
@@ -84,19 +82,13 @@ async fn connect_any(
         .map(|address| Box::pin(connect(address, interface, source)))
         .collect();
     if attempts.is_empty() {
-        return Err(io::Error::other(
-            "its name has no address of the source's family",
-        ));
+        return Err(io::Error::other("its name has no address of the source's family"));
     }
     select_ok(attempts).await.map(|((), _slower)| ())
 }
 
 async fn connect(target: SocketAddr, interface: &InterfaceName, source: IpAddr) -> io::Result<()> {
-    let socket = if target.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.bind_device(Some(interface.as_str().as_bytes()))?;
     socket.bind(SocketAddr::new(source, 0))?;
     socket.connect(target).await.map(drop)

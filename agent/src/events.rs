@@ -45,11 +45,7 @@ impl Events {
     /// `Unreachable` if there is no rtnetlink.
     pub fn open() -> Result<Self> {
         let network = subscribe(NETLINK_ROUTE, &ROUTE_GROUPS).map_err(|cause| {
-            Error::new(
-                Kind::Unreachable,
-                "listen to the kernel's news of the network",
-                cause,
-            )
+            Error::new(Kind::Unreachable, "listen to the kernel's news of the network", cause)
         })?;
         let firewall = subscribe(NETLINK_NETFILTER, &[NFTABLES_GROUP])
             .inspect_err(|cause| tracing::warn!(%cause, "no news of nftables: ticks will do"))

@@ -1,12 +1,7 @@
 //! One gateway: looks at cloud and host, plans, converges, proves. The same code makes `plan`,
 //! `apply`, `verify`, `status`, `down` and each tick of `run`.
 
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use natd_core::{
     advise::{Warning, stranded},
@@ -110,7 +105,9 @@ pub struct Report {
 impl Report {
     /// The steps that did not come out.
     pub fn unfinished(&self) -> impl Iterator<Item = &Attempt> {
-        self.steps.iter().filter(|attempt| matches!(attempt.outcome, Outcome::Failed(_) | Outcome::Skipped))
+        self.steps
+            .iter()
+            .filter(|attempt| matches!(attempt.outcome, Outcome::Failed(_) | Outcome::Skipped))
     }
 }
 
@@ -121,7 +118,11 @@ impl View {
         Some((rules.ruleset.egress.clone(), IpAddr::V4(rules.egress_address)))
     }
 
-    fn judge<'a>(&self, outstanding: impl IntoIterator<Item = &'a Step>, proof: &Proof) -> Judgement {
+    fn judge<'a>(
+        &self,
+        outstanding: impl IntoIterator<Item = &'a Step>,
+        proof: &Proof,
+    ) -> Judgement {
         judge(&self.desired, &self.plan, outstanding, proof)
     }
 
@@ -199,12 +200,14 @@ impl Gateway {
             _ => Trouble::Failure(error),
         })?;
         let kinds = journal.firewalls.iter().copied().chain([self.firewall]).collect();
-        let observed = survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
+        let observed =
+            survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
         let contested = contested(&observed, &desired);
         let mut plan = plan(&desired, &observed, journal, &contested, &self.config.verify.targets);
         // A cloud that is down for a while is no reason to be taken out of service; one that
         // refuses is for the operator to see to.
-        plan.problems.extend(self.unanswered.iter().filter(|error| !error.kind().is_transient()).cloned());
+        plan.problems
+            .extend(self.unanswered.iter().filter(|error| !error.kind().is_transient()).cloned());
         Ok(View { desired, observed, plan, network: facts.network, listed })
     }
 
@@ -225,14 +228,19 @@ impl Gateway {
                 }
             },
             None if journal.needs_cloud() => {
-                return Err(Error::new(Kind::Invalid, "give routes back", "no provider is configured")
-                    .with_advice("give --provider, or the configuration that natd ran with"));
+                return Err(Error::new(
+                    Kind::Invalid,
+                    "give routes back",
+                    "no provider is configured",
+                )
+                .with_advice("give --provider, or the configuration that natd ran with"));
             }
             _ => None,
         };
         let desired = Desired::default();
         let kinds = self.host.firewalls.keys().copied().collect();
-        let observed = survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
+        let observed =
+            survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
         let mut plan = plan(&desired, &observed, journal, &BTreeSet::new(), &[]);
         plan.warnings = stranded(&observed, journal);
         Ok(View { desired, observed, plan, network, listed })
@@ -247,10 +255,12 @@ impl Gateway {
     ) -> (Report, Proof) {
         let tools = Tools {
             host: &self.host,
-            cloud: self.provider.as_deref().zip(view.listed.as_ref()).map(|(provider, listed)| Cloud {
-                provider,
-                interfaces: listed.interfaces.clone(),
-                tables: listed.tables.clone(),
+            cloud: self.provider.as_deref().zip(view.listed.as_ref()).map(|(provider, listed)| {
+                Cloud {
+                    provider,
+                    interfaces: listed.interfaces.clone(),
+                    tables: listed.tables.clone(),
+                }
             }),
             network: &view.network,
             egress: view.egress(),
@@ -304,12 +314,16 @@ impl Gateway {
     ///
     /// # Errors
     /// Of the cloud.
-    pub async fn restore_on_stop(&mut self, journal: &mut JournalFile) -> Result<Vec<Attempt>, Trouble> {
+    pub async fn restore_on_stop(
+        &mut self,
+        journal: &mut JournalFile,
+    ) -> Result<Vec<Attempt>, Trouble> {
         if self.config.routes.0.iter().all(|group| group.on_stop == OnStop::Keep) {
             return Ok(Vec::new());
         }
         self.config.routes.0.retain(|group| group.on_stop == OnStop::Keep);
-        let mut view = self.look(&journal.journal, Look::Everything, |_, _| BTreeSet::new()).await?;
+        let mut view =
+            self.look(&journal.journal, Look::Everything, |_, _| BTreeSet::new()).await?;
         view.plan.steps.retain(|step| step.phase() == Phase::ReturnRoutes);
         view.plan.left_alone.clear();
         Ok(self.converge(&view, journal, Some(Proof::Unproven)).await.0.steps)

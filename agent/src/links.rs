@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use natd_core::{
     error::{Error, Kind, Result},
     host::Links,
-    network::{Link, Network},
     model::{InterfaceName, MacAddress},
+    network::{Link, Network},
 };
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable as _, NetlinkHeader, NetlinkMessage,
@@ -30,7 +30,6 @@ use netlink_packet_route::{
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use crate::netlink::{self, Dump};
-
 
 /// Links, addresses and the main routing table of the calling thread's network namespace.
 ///
@@ -64,11 +63,7 @@ impl Links for Netlink {
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|cause| {
-                Error::new(
-                    Kind::Unreachable,
-                    "read links, addresses and routes by netlink",
-                    cause,
-                )
+                Error::new(Kind::Unreachable, "read links, addresses and routes by netlink", cause)
             })
     }
 }
@@ -86,55 +81,43 @@ async fn whole() -> io::Result<Network> {
 
 async fn read() -> io::Result<Network> {
     let mut links = BTreeMap::new();
-    each(
-        RouteNetlinkMessage::GetLink(LinkMessage::default()),
-        |answer| {
-            if let RouteNetlinkMessage::NewLink(message) = answer {
-                links.extend(link(&message));
-            }
-        },
-    )
+    each(RouteNetlinkMessage::GetLink(LinkMessage::default()), |answer| {
+        if let RouteNetlinkMessage::NewLink(message) = answer {
+            links.extend(link(&message));
+        }
+    })
     .await?;
 
-    each(
-        RouteNetlinkMessage::GetAddress(AddressMessage::default()),
-        |answer| {
-            if let RouteNetlinkMessage::NewAddress(message) = answer
-                && let Some(link) = links.get_mut(&message.header.index)
-            {
-                link.addresses.extend(address(&message));
-            }
-        },
-    )
+    each(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |answer| {
+        if let RouteNetlinkMessage::NewAddress(message) = answer
+            && let Some(link) = links.get_mut(&message.header.index)
+        {
+            link.addresses.extend(address(&message));
+        }
+    })
     .await?;
 
     let mut preferred: BTreeMap<IpNet, Candidate> = BTreeMap::new();
-    each(
-        RouteNetlinkMessage::GetRoute(RouteMessage::default()),
-        |answer| {
-            if let RouteNetlinkMessage::NewRoute(message) = answer
-                && let Some((destination, candidate)) = route(&message)
-            {
-                match preferred.entry(destination) {
-                    Entry::Vacant(slot) => _ = slot.insert(candidate),
-                    Entry::Occupied(mut slot) if candidate.metric < slot.get().metric => {
-                        slot.insert(candidate);
-                    }
-                    Entry::Occupied(_) => {}
+    each(RouteNetlinkMessage::GetRoute(RouteMessage::default()), |answer| {
+        if let RouteNetlinkMessage::NewRoute(message) = answer
+            && let Some((destination, candidate)) = route(&message)
+        {
+            match preferred.entry(destination) {
+                Entry::Vacant(slot) => _ = slot.insert(candidate),
+                Entry::Occupied(mut slot) if candidate.metric < slot.get().metric => {
+                    slot.insert(candidate);
                 }
+                Entry::Occupied(_) => {}
             }
-        },
-    )
+        }
+    })
     .await?;
 
     let routes = preferred
         .into_iter()
         .filter_map(|(net, route)| Some((net, links.get(&route.interface)?.name.clone())))
         .collect();
-    Ok(Network {
-        links: links.into_values().collect(),
-        routes,
-    })
+    Ok(Network { links: links.into_values().collect(), routes })
 }
 
 /// Asks one question and hands over each answer. An answer that the parser doesn't know (a new
@@ -166,54 +149,32 @@ async fn each(
 
 /// A link by its index; `None` if its name can't stand in a rule.
 fn link(message: &LinkMessage) -> Option<(u32, Link)> {
-    let name = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => name.parse::<InterfaceName>().ok(),
-            _ => None,
-        })?;
-    let mac = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            // Loopback has six bytes of address too, all zero.
-            LinkAttribute::Address(bytes)
-                if message.header.link_layer_type == LinkLayerType::Ether =>
-            {
-                bytes.as_slice().try_into().ok().map(MacAddress)
-            }
-            _ => None,
-        });
+    let name = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => name.parse::<InterfaceName>().ok(),
+        _ => None,
+    })?;
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        // Loopback has six bytes of address too, all zero.
+        LinkAttribute::Address(bytes) if message.header.link_layer_type == LinkLayerType::Ether => {
+            bytes.as_slice().try_into().ok().map(MacAddress)
+        }
+        _ => None,
+    });
     let up = message.header.flags.contains(LinkFlags::Up);
-    Some((
-        message.header.index,
-        Link {
-            name,
-            mac,
-            up,
-            addresses: Vec::new(),
-        },
-    ))
+    Some((message.header.index, Link { name, mac, up, addresses: Vec::new() }))
 }
 
 /// The link's own address: on a point-to-point link `IFA_ADDRESS` is the other end's, and
 /// `IFA_LOCAL` ours (`include/uapi/linux/if_addr.h`).
 fn address(message: &AddressMessage) -> Option<IpNet> {
-    let local = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            AddressAttribute::Local(address) => Some(*address),
-            _ => None,
-        });
-    let any = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        });
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let any = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
     IpNet::new(local.or(any)?, message.header.prefix_len).ok()
 }
 
@@ -231,9 +192,7 @@ fn route(message: &RouteMessage) -> Option<(IpNet, Candidate)> {
         && header.kind == RouteType::Unicast
         && header.tos == 0
         && header.source_prefix_length == 0
-        && !header
-            .flags
-            .intersects(RouteFlags::Dead | RouteFlags::Cloned);
+        && !header.flags.intersects(RouteFlags::Dead | RouteFlags::Cloned);
     if !everyones {
         return None;
     }
@@ -265,11 +224,5 @@ fn route(message: &RouteMessage) -> Option<(IpNet, Candidate)> {
         }
     }
     let net = IpNet::new(destination, header.destination_prefix_length).ok()?;
-    Some((
-        net,
-        Candidate {
-            metric,
-            interface: interface?,
-        },
-    ))
+    Some((net, Candidate { metric, interface: interface? }))
 }

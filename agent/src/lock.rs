@@ -44,7 +44,9 @@ impl Lock {
                 "begin",
                 format!("another natd is at work (process {})", holder.trim()),
             )
-            .with_advice("natd status tells what it does; stop it first if you want to work by hand"));
+            .with_advice(
+                "natd status tells what it does; stop it first if you want to work by hand",
+            ));
         }
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;

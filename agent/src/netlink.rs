@@ -33,12 +33,7 @@ impl Dump {
     pub(crate) fn ask(protocol: isize, request: &[u8]) -> io::Result<Self> {
         let socket = connect(protocol)?;
         socket.socket_ref().send(request, 0)?;
-        Ok(Self {
-            socket,
-            datagram: Vec::with_capacity(DATAGRAM),
-            torn: false,
-            done: false,
-        })
+        Ok(Self { socket, datagram: Vec::with_capacity(DATAGRAM), torn: false, done: false })
     }
 
     /// The messages of the next datagram; `None` after the last.
@@ -66,9 +61,7 @@ impl Dump {
                 outcome(&message)?;
             }
         }
-        Ok(Some(
-            messages(&self.datagram).filter(|message| message.message_type() >= FIRST_ANSWER),
-        ))
+        Ok(Some(messages(&self.datagram).filter(|message| message.message_type() >= FIRST_ANSWER)))
     }
 }
 
@@ -96,9 +89,7 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[
     std::iter::from_fn(move || {
         let message = NetlinkBuffer::new_checked(rest).ok()?;
         let length = usize::try_from(message.length()).ok()?;
-        rest = rest
-            .get(length.next_multiple_of(usize::from(NLMSG_ALIGNTO))..)
-            .unwrap_or_default();
+        rest = rest.get(length.next_multiple_of(usize::from(NLMSG_ALIGNTO))..).unwrap_or_default();
         Some(message)
     })
 }

@@ -59,7 +59,11 @@ async fn metrics(State(status): State<watch::Receiver<Status>>) -> (StatusCode, 
         let status = status.borrow();
         let counts = status.counts;
         let mut gauge = |name, help, value: u64| {
-            registry.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
+            registry.register(
+                name,
+                help,
+                ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)),
+            );
         };
         gauge("ready", "1 if the last tick found NAT to work", u64::from(status.is_ready()));
         gauge(
@@ -72,8 +76,13 @@ async fn metrics(State(status): State<watch::Receiver<Status>>) -> (StatusCode, 
             "What natd status warns of",
             status.report.as_ref().map_or(0, |report| report.warnings.len() as u64),
         );
-        gauge("last_tick_timestamp_seconds", "When the last tick ended", status.last_tick.unwrap_or(0));
-        let mut counter = |name, help, value: u64| registry.register(name, help, ConstCounter::new(value));
+        gauge(
+            "last_tick_timestamp_seconds",
+            "When the last tick ended",
+            status.last_tick.unwrap_or(0),
+        );
+        let mut counter =
+            |name, help, value: u64| registry.register(name, help, ConstCounter::new(value));
         counter("full_ticks", "Ticks that looked at cloud and host", counts.full_ticks);
         counter("host_ticks", "Ticks that looked at the host alone", counts.host_ticks);
         counter("failed_ticks", "Ticks that came to nothing", counts.failed_ticks);
@@ -96,7 +105,8 @@ const SOCKET: &str = "run/natd/control.sock";
 /// `Denied`.
 pub fn serve_control(root: &Path, status: watch::Receiver<Status>) -> Result<()> {
     let path = root.join(SOCKET);
-    let failed = |error: io::Error| Error::new(Kind::Denied, format!("listen on {}", path.display()), error);
+    let failed =
+        |error: io::Error| Error::new(Kind::Denied, format!("listen on {}", path.display()), error);
     // The lock is held, so whatever is there was left by a daemon that is no more.
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),

@@ -62,7 +62,8 @@ impl Status {
     /// Notes what a tick came to.
     pub fn note(&mut self, outcome: Result<Report, Trouble>, look: Look) {
         self.ticked = Instant::now();
-        self.last_tick = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+        self.last_tick =
+            SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
         match look {
             Look::Everything => self.counts.full_ticks += 1,
             Look::Host => self.counts.host_ticks += 1,

@@ -74,7 +74,11 @@ pub(crate) async fn ask(
     let (interfaces, tables) = join!(provider.interfaces(), provider.route_tables(&asked));
     let (interfaces, mut tables) = (interfaces?, tables?);
     let seen: BTreeSet<_> = tables.found.iter().map(|table| table.facts().id.clone()).collect();
-    let ids = touched.iter().filter(|id| !seen.contains(id) && !wanted.ids.contains(id)).cloned().collect();
+    let ids = touched
+        .iter()
+        .filter(|id| !seen.contains(id) && !wanted.ids.contains(id))
+        .cloned()
+        .collect();
     let besides = TableSelector { ids, ..TableSelector::default() };
     if besides != TableSelector::default() {
         // Of these nobody has asked for, so one that is gone is no problem.
@@ -126,7 +130,8 @@ pub(crate) async fn observe(
         }
     }
     if let Some(Listed { facts, .. }) = listed {
-        let check = |port: &natd_core::cloud::InterfaceFacts| (port.id.clone(), port.source_dest_check);
+        let check =
+            |port: &natd_core::cloud::InterfaceFacts| (port.id.clone(), port.source_dest_check);
         observed.checks = facts.interfaces.iter().map(check).collect();
         for table in &facts.tables {
             observed.tables.insert(table.id.clone());

@@ -29,17 +29,11 @@ impl ProcSys {
     /// The key's file. A key may come from a file that somebody wrote: it must not lead elsewhere.
     fn file(&self, key: &SysctlKey, doing: &str) -> Result<PathBuf> {
         let path = Path::new(key.path());
-        let below = path
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)));
+        let below = path.components().all(|part| matches!(part, Component::Normal(_)));
         if below && path.components().next().is_some() {
             Ok(self.root.join(path))
         } else {
-            Err(Error::new(
-                Kind::Invalid,
-                format!("{doing} {key}"),
-                "not a path below /proc/sys",
-            ))
+            Err(Error::new(Kind::Invalid, format!("{doing} {key}"), "not a path below /proc/sys"))
         }
     }
 }
@@ -72,10 +66,7 @@ impl Sysctl for ProcSys {
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn failed(doing: String, cause: &io::Error) -> Error {
@@ -85,14 +76,12 @@ fn failed(doing: String, cause: &io::Error) -> Error {
             "check that the interface exists, or that the module is loaded (nf_conntrack for \
              net.netfilter.*)",
         ),
-        Some(Errno::ROFS) => (
-            Kind::Denied,
-            "/proc/sys is read-only here, as in a container: set it on the host",
-        ),
-        Some(Errno::PERM | Errno::ACCESS) => (
-            Kind::Denied,
-            "run as root with CAP_NET_ADMIN, in the machine's own network namespace",
-        ),
+        Some(Errno::ROFS) => {
+            (Kind::Denied, "/proc/sys is read-only here, as in a container: set it on the host")
+        }
+        Some(Errno::PERM | Errno::ACCESS) => {
+            (Kind::Denied, "run as root with CAP_NET_ADMIN, in the machine's own network namespace")
+        }
         Some(Errno::INVAL | Errno::RANGE) => {
             (Kind::Invalid, "the kernel takes another sort of value here")
         }

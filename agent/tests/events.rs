@@ -9,9 +9,7 @@ use natd_agent::events::{Change, Events};
 
 /// What is heard at once, or nothing.
 async fn heard(events: &mut Events) -> Option<Change> {
-    tokio::time::timeout(Duration::from_millis(300), events.next())
-        .await
-        .ok()
+    tokio::time::timeout(Duration::from_millis(300), events.next()).await.ok()
 }
 
 /// Lets the links come up and the echoes of it fade.
@@ -35,10 +33,7 @@ fn each_change_is_heard() {
         for (change, script) in [
             (Change::Network, "ip addr add 10.1.0.6/24 dev eth0"),
             (Change::Network, "ip route add 192.0.2.0/24 via 10.1.0.1"),
-            (
-                Change::Network,
-                "sysctl -qw net.ipv4.conf.eth0.forwarding=1",
-            ),
+            (Change::Network, "sysctl -qw net.ipv4.conf.eth0.forwarding=1"),
             (Change::Network, "sysctl -qw net.ipv4.conf.eth0.rp_filter=2"),
             (Change::Network, "ip link set eth0 mtu 1400"),
             // No route changes with it.
@@ -114,10 +109,8 @@ fn more_news_than_the_socket_holds_is_news_and_then_all_goes_on() {
     host.block_on(async || {
         let mut events = Events::open().expect("netlink is there");
         quiet(&mut events).await;
-        host.sh(
-            "for i in $(seq 3000); do echo route add 192.0.2.1 dev eth0; \
-             echo route del 192.0.2.1 dev eth0; done | ip -batch -",
-        );
+        host.sh("for i in $(seq 3000); do echo route add 192.0.2.1 dev eth0; \
+             echo route del 192.0.2.1 dev eth0; done | ip -batch -");
         assert_eq!(heard(&mut events).await, Some(Change::Network));
         events.drain();
         assert_eq!(heard(&mut events).await, None);

@@ -9,16 +9,10 @@ use std::net::IpAddr;
 use common::{Namespace, veth};
 use ipnet::IpNet;
 use natd_agent::links::Netlink;
-use natd_core::{
-    host::Links as _,
-    network::Network,
-    model::InterfaceName,
-};
+use natd_core::{host::Links as _, model::InterfaceName, network::Network};
 
 fn network(namespace: &Namespace) -> Network {
-    namespace
-        .block_on(async || Netlink::default().network().await)
-        .expect("the kernel answers")
+    namespace.block_on(async || Netlink::default().network().await).expect("the kernel answers")
 }
 
 fn route<'a>(network: &'a Network, destination: &str) -> Option<&'a str> {
@@ -39,27 +33,16 @@ fn host() -> (Namespace, Namespace) {
 #[test]
 fn links_have_name_mac_state_and_addresses_in_the_kernels_order() {
     let (host, _peer) = host();
-    host.sh(
-        "ip link set eth0 address 0a:00:00:00:00:01; ip link set ens5.100 down
-             ip addr add 10.1.0.4/24 dev eth0; ip addr add 10.9.0.1 peer 10.9.0.2/32 dev eth0",
-    );
+    host.sh("ip link set eth0 address 0a:00:00:00:00:01; ip link set ens5.100 down
+             ip addr add 10.1.0.4/24 dev eth0; ip addr add 10.9.0.1 peer 10.9.0.2/32 dev eth0");
     let network = network(&host);
 
     let links: Vec<_> = network
         .links
         .iter()
-        .map(|link| {
-            (
-                link.name.as_str(),
-                link.mac.map(|mac| mac.to_string()),
-                link.up,
-            )
-        })
+        .map(|link| (link.name.as_str(), link.mac.map(|mac| mac.to_string()), link.up))
         .collect();
-    let second = host
-        .sh("cat /sys/class/net/ens5.100/address")
-        .trim()
-        .to_owned();
+    let second = host.sh("cat /sys/class/net/ens5.100/address").trim().to_owned();
     assert_eq!(
         links,
         [
@@ -68,11 +51,7 @@ fn links_have_name_mac_state_and_addresses_in_the_kernels_order() {
             ("ens5.100", Some(second), false),
         ]
     );
-    let addresses: Vec<_> = network.links[1]
-        .addresses
-        .iter()
-        .map(IpNet::to_string)
-        .collect();
+    let addresses: Vec<_> = network.links[1].addresses.iter().map(IpNet::to_string).collect();
     // Primary addresses in the order of their making; 10.1.0.4 is secondary to 10.1.0.5.
     assert_eq!(addresses, ["10.1.0.5/24", "10.9.0.1/32", "10.1.0.4/24"]);
     assert!(network.is_local("10.9.0.1".parse().expect("an address")));
@@ -90,10 +69,7 @@ fn the_route_of_the_lowest_metric_counts_and_is_followed_when_it_moves() {
     let network = network(&host);
     assert_eq!(route(&network, "0.0.0.0/0"), Some("eth0"));
     let outside: IpAddr = "192.0.2.1".parse().expect("an address");
-    assert_eq!(
-        network.leaves_by(outside).map(InterfaceName::as_str),
-        Some("eth0")
-    );
+    assert_eq!(network.leaves_by(outside).map(InterfaceName::as_str), Some("eth0"));
 }
 
 #[test]
@@ -112,12 +88,7 @@ fn only_unicast_routes_of_the_main_table_for_all_packets_are_routes() {
              ip route add 192.0.2.0/24 via 10.1.0.1 tos 0x10
              ip route add 198.18.0.0/15 via 10.1.0.1");
     let network = network(&host);
-    for absent in [
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "203.0.113.7/32",
-        "192.0.2.0/24",
-    ] {
+    for absent in ["198.51.100.0/24", "203.0.113.0/24", "203.0.113.7/32", "192.0.2.0/24"] {
         assert_eq!(route(&network, absent), None, "{absent}");
     }
     assert_eq!(route(&network, "198.18.0.0/15"), Some("eth0"));

@@ -25,14 +25,10 @@ fn a_key_is_read_and_written_in_the_threads_own_namespace() {
     let read = |namespace: &Namespace| namespace.run(|| ProcSys::default().read(&key));
     assert_eq!(read(&host), Ok(Some("0".to_owned())));
 
-    host.run(|| ProcSys::default().write(&key, "1"))
-        .expect("root may");
+    host.run(|| ProcSys::default().write(&key, "1")).expect("root may");
 
     assert_eq!(read(&host), Ok(Some("1".to_owned())));
-    assert_eq!(
-        host.sh("cat /proc/sys/net/ipv4/conf/eth0.5/forwarding"),
-        "1\n"
-    );
+    assert_eq!(host.sh("cat /proc/sys/net/ipv4/conf/eth0.5/forwarding"), "1\n");
     assert_eq!(read(&peer), Ok(Some("0".to_owned())));
 }
 
@@ -47,16 +43,8 @@ fn a_key_that_is_not_there_reads_as_nothing_and_is_not_made() {
     let error = sysctl.write(&key, "1").expect_err("no such key");
 
     assert_eq!(error.kind(), Kind::NotFound);
-    assert!(
-        error.to_string().contains("net.netfilter.nf_conntrack_max"),
-        "{error}"
-    );
-    assert!(
-        error
-            .advice()
-            .is_some_and(|advice| advice.contains("nf_conntrack")),
-        "{error}"
-    );
+    assert!(error.to_string().contains("net.netfilter.nf_conntrack_max"), "{error}");
+    assert!(error.advice().is_some_and(|advice| advice.contains("nf_conntrack")), "{error}");
     assert_eq!(sysctl.read(&key), Ok(None));
 }
 
@@ -66,9 +54,7 @@ fn the_kernels_refusals_are_told_apart() {
     veth((&host, "eth0"), (&peer, "eth0"));
     host.sh("nft add table ip t");
     let write = |key: SysctlKey, value| {
-        host.run(|| ProcSys::default().write(&key, value))
-            .expect_err("the kernel refuses")
-            .kind()
+        host.run(|| ProcSys::default().write(&key, value)).expect_err("the kernel refuses").kind()
     };
     assert_eq!(write(forwarding("eth0"), "perhaps"), Kind::Invalid);
     assert_eq!(write(forwarding("eth9"), "1"), Kind::NotFound);
@@ -87,15 +73,7 @@ fn a_key_does_not_lead_out_of_the_folder() {
     for path in ["../secret", "", absolute.to_str().expect("UTF-8")] {
         let key = SysctlKey::global(path);
         let sysctl = ProcSys::new(&root);
-        assert_eq!(
-            sysctl.read(&key).map_err(|e| e.kind()),
-            Err(Kind::Invalid),
-            "{path}"
-        );
-        assert_eq!(
-            sysctl.write(&key, "1").map_err(|e| e.kind()),
-            Err(Kind::Invalid),
-            "{path}"
-        );
+        assert_eq!(sysctl.read(&key).map_err(|e| e.kind()), Err(Kind::Invalid), "{path}");
+        assert_eq!(sysctl.write(&key, "1").map_err(|e| e.kind()), Err(Kind::Invalid), "{path}");
     }
 }

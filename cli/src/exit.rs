@@ -43,7 +43,8 @@ impl Exit {
 
     /// Of `down`.
     pub fn of_return(report: &Report) -> Self {
-        let done = report.steps.iter().any(|attempt| matches!(attempt.outcome, Outcome::Done { .. }));
+        let done =
+            report.steps.iter().any(|attempt| matches!(attempt.outcome, Outcome::Done { .. }));
         match report.unfinished().next() {
             None => Self::Done,
             Some(_) if done => Self::Partly,

@@ -12,13 +12,16 @@ pub fn start(common: &Common) {
     let filter = if level >= tracing::Level::DEBUG {
         EnvFilter::new(format!("{level},hyper=info,h2=info,rustls=info"))
     } else {
-        EnvFilter::new(format!("error,natd={level},natd_core={level},natd_agent={level},natd_providers={level}"))
+        EnvFilter::new(format!(
+            "error,natd={level},natd_core={level},natd_agent={level},natd_providers={level}"
+        ))
     };
     let log = fmt().with_env_filter(filter).with_writer(stderr);
     match common.log_format {
         Format::Json => log.json().flatten_event(true).init(),
         Format::Text => {
-            let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            let colour = stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             // journald and syslog stamp lines themselves; on a terminal nobody needs the date.
             log.with_ansi(colour).with_target(false).with_timer(uptime()).init();
         }

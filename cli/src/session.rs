@@ -54,7 +54,8 @@ pub fn configuration(common: &Common) -> Result<Config, ConfigError> {
         provider: common.provider.clone(),
     };
     let config = layers.load()?;
-    natd_providers::check(&config).map_err(|error| ConfigError { reasons: vec![error.to_string()] })?;
+    natd_providers::check(&config)
+        .map_err(|error| ConfigError { reasons: vec![error.to_string()] })?;
     Ok(config)
 }
 
@@ -91,10 +92,15 @@ pub async fn to_change(root: &Path, gateway: &Gateway) -> Result<(Lock, JournalF
 }
 
 fn needs_root() -> Result<()> {
-    let may = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
+    let may =
+        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
     if may {
         return Ok(());
     }
-    Err(Error::new(Kind::Denied, "work on this host's network", "the capability CAP_NET_ADMIN is missing")
-        .with_advice("run natd as root"))
+    Err(Error::new(
+        Kind::Denied,
+        "work on this host's network",
+        "the capability CAP_NET_ADMIN is missing",
+    )
+    .with_advice("run natd as root"))
 }

@@ -39,9 +39,8 @@ impl Warning {
 /// they bring.
 #[must_use]
 pub fn stranded(observed: &Observed, journal: &Journal) -> Vec<Warning> {
-    let leads_here = |hop: &NextHop| {
-        observed.checks.keys().any(|own| *hop == NextHop::Interface(own.clone()))
-    };
+    let leads_here =
+        |hop: &NextHop| observed.checks.keys().any(|own| *hop == NextHop::Interface(own.clone()));
     observed
         .routes
         .iter()
@@ -73,7 +72,9 @@ pub(crate) fn advise(
                     let shut_out: Vec<String> = ruleset
                         .sources
                         .iter()
-                        .filter(|source| !rules.inbound.iter().any(|net| overlaps(*net, IpNet::V4(**source))))
+                        .filter(|source| {
+                            !rules.inbound.iter().any(|net| overlaps(*net, IpNet::V4(**source)))
+                        })
                         .map(ToString::to_string)
                         .collect();
                     if !shut_out.is_empty() {
@@ -88,14 +89,20 @@ pub(crate) fn advise(
                     }
                 }
                 Ok(_) => {}
-                Err(error) => warn("security-groups-unread", format!("security groups are not judged: {error}")),
+                Err(error) => warn(
+                    "security-groups-unread",
+                    format!("security groups are not judged: {error}"),
+                ),
             }
         }
         if let Some(port) = cloud.port_of(egress.mac) {
             if port.security.as_ref().is_ok_and(|rules| !rules.outbound) {
                 warn(
                     "security-group-out",
-                    format!("the security groups of {} let nothing out: allow traffic to the internet there", port.id),
+                    format!(
+                        "the security groups of {} let nothing out: allow traffic to the internet there",
+                        port.id
+                    ),
                 );
             }
             let translated = match ruleset.translation {
@@ -108,7 +115,8 @@ pub(crate) fn advise(
                 .find(|address| Some(address.private) == translated)
                 .and_then(|address| address.public);
             if public.is_none() {
-                let address = translated.map_or_else(String::new, |address| format!(" ({address})"));
+                let address =
+                    translated.map_or_else(String::new, |address| format!(" ({address})"));
                 warn(
                     "no-public-address",
                     format!(

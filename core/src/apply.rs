@@ -138,7 +138,9 @@ async fn run_phase(
     }
     // Writes to the cloud go side by side; the host's few are in order.
     let width = match phase {
-        Phase::ReturnRoutes | Phase::TakeRoutes | Phase::Checks | Phase::ReturnChecks => CONCURRENCY,
+        Phase::ReturnRoutes | Phase::TakeRoutes | Phase::Checks | Phase::ReturnChecks => {
+            CONCURRENCY
+        }
         _ => 1,
     };
     let results: Vec<_> =
@@ -190,10 +192,8 @@ fn enter(step: &Step, file: &mut JournalFile) {
             let entry = journal.routes.entry(key.clone()).or_default();
             entry.ours.insert(target.clone());
             if let Some(route) = from.as_ref().filter(|route| !entry.is_ours(&route.next_hop)) {
-                entry.earlier = Some(EarlierTarget {
-                    next_hop: route.next_hop.clone(),
-                    origin: route.origin,
-                });
+                entry.earlier =
+                    Some(EarlierTarget { next_hop: route.next_hop.clone(), origin: route.origin });
             }
         }
         _ => {}
@@ -218,7 +218,9 @@ fn log(step: &Step, outcome: &Outcome) {
     match outcome {
         Outcome::Done { .. } if !step.is_change() => tracing::debug!("done: {step}"),
         Outcome::Done { detail: None } => tracing::info!("done: {step}{}", found(step)),
-        Outcome::Done { detail: Some(detail) } => tracing::info!("done: {step}{}; {detail}", found(step)),
+        Outcome::Done { detail: Some(detail) } => {
+            tracing::info!("done: {step}{}; {detail}", found(step))
+        }
         Outcome::Warned(error) => tracing::warn!(%error, "not done: {step}"),
         Outcome::Failed(error) => tracing::error!(%error, "failed: {step}"),
         Outcome::Skipped => tracing::warn!("skipped: {step}"),
@@ -267,9 +269,15 @@ async fn load_rules(rules: &Rules, tools: &Tools<'_>) -> Result<Option<String>> 
     firewall.load(&rules.rendering).await?;
     let doing = || format!("load natd's {} rules", rules.rendering.kind);
     match firewall.loaded().await? {
-        Some(loaded) if loaded.digest.as_ref() == Some(&rules.rendering.digest) && loaded.damage.is_empty() => {}
+        Some(loaded)
+            if loaded.digest.as_ref() == Some(&rules.rendering.digest)
+                && loaded.damage.is_empty() => {}
         Some(loaded) => {
-            let damage = if loaded.damage.is_empty() { "they are other rules".to_owned() } else { loaded.damage.join(", ") };
+            let damage = if loaded.damage.is_empty() {
+                "they are other rules".to_owned()
+            } else {
+                loaded.damage.join(", ")
+            };
             return Err(Error::new(Kind::Conflict, doing(), format!("read back, {damage}"))
                 .with_advice("something else on this host changes natd's rules: find it"));
         }
@@ -292,7 +300,8 @@ async fn clear_stale(
         .conntrack
         .delete_where(&|flow| ruleset.makes_stale(flow, network, IpAddr::V4(egress_address)))
         .await?;
-    Ok((deleted > 0).then(|| format!("{deleted} connections began before the rules and were deleted")))
+    Ok((deleted > 0)
+        .then(|| format!("{deleted} connections began before the rules and were deleted")))
 }
 
 fn write_sysctl(key: &SysctlKey, to: &str, tools: &Tools<'_>) -> Result<()> {
@@ -310,7 +319,11 @@ fn write_sysctl(key: &SysctlKey, to: &str, tools: &Tools<'_>) -> Result<()> {
 
 fn cloud<'a, 'b>(tools: &'a Tools<'b>) -> Result<&'a Cloud<'b>> {
     tools.cloud.as_ref().ok_or_else(|| {
-        Error::new(Kind::Unsupported, "change routes and interfaces", "provider = \"none\" has no cloud")
+        Error::new(
+            Kind::Unsupported,
+            "change routes and interfaces",
+            "provider = \"none\" has no cloud",
+        )
     })
 }
 
@@ -320,14 +333,26 @@ fn table<'a>(key: &RouteKey, tools: &'a Tools<'_>) -> Result<&'a dyn RouteTable>
     })
 }
 
-async fn switch_check(id: &InterfaceId, enabled: bool, tools: &Tools<'_>) -> Result<Option<String>> {
+async fn switch_check(
+    id: &InterfaceId,
+    enabled: bool,
+    tools: &Tools<'_>,
+) -> Result<Option<String>> {
     let interface = cloud(tools)?.interfaces.get(id).ok_or_else(|| {
-        Error::new(Kind::NotFound, format!("change the source/destination check of {id}"), "it is not attached")
+        Error::new(
+            Kind::NotFound,
+            format!("change the source/destination check of {id}"),
+            "it is not attached",
+        )
     })?;
     interface.set_source_dest_check(enabled).await.map(|()| None)
 }
 
-async fn return_route(key: &RouteKey, to: Option<&NextHop>, tools: &Tools<'_>) -> Result<Option<String>> {
+async fn return_route(
+    key: &RouteKey,
+    to: Option<&NextHop>,
+    tools: &Tools<'_>,
+) -> Result<Option<String>> {
     let table = table(key, tools)?;
     let Some(next_hop) = to else {
         return table.remove(key.destination).await.map(|()| None);
@@ -348,9 +373,8 @@ async fn prove_step(targets: &[String], tools: &Tools<'_>) -> Result<Option<Stri
     })?;
     match prove(targets, tools.host.egress.as_ref(), interface, *address).await {
         Proof::Reached(target) => Ok(Some(target)),
-        Proof::Failed(error) => Err(error.with_advice(
-            "no route is taken while this machine itself can't reach the internet",
-        )),
+        Proof::Failed(error) => Err(error
+            .with_advice("no route is taken while this machine itself can't reach the internet")),
         Proof::Unproven => Ok(None),
     }
 }

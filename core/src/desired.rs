@@ -114,7 +114,8 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
             None => None,
         };
         served.insert(target.name.clone(), target_port);
-        if let (Some(cloud), Some(target), Some(egress)) = (&facts.cloud, target_port, egress_port) {
+        if let (Some(cloud), Some(target), Some(egress)) = (&facts.cloud, target_port, egress_port)
+        {
             let selector = group.tables.selector();
             desired.wants_routes |= selector != TableSelector::default();
             for tag in &selector.tags {
@@ -152,11 +153,8 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
     if facts.cloud.is_some() && !desired.wants_routes {
         desired.warnings.push(Warning::no_tables());
     }
-    desired.rules = Some(Rules {
-        rendering: ruleset.render(facts.firewall),
-        ruleset,
-        egress_address,
-    });
+    desired.rules =
+        Some(Rules { rendering: ruleset.render(facts.firewall), ruleset, egress_address });
     Ok(desired)
 }
 
@@ -188,7 +186,11 @@ fn port_of<'a>(cloud: &'a CloudFacts, link: &Link) -> Result<&'a InterfaceFacts>
         Error::new(
             Kind::Invalid,
             format!("find the cloud's side of {}", link.name),
-            format!("its Ethernet address ({mac}) is none of {}: {}", cloud.instance.id, ports.join(", ")),
+            format!(
+                "its Ethernet address ({mac}) is none of {}: {}",
+                cloud.instance.id,
+                ports.join(", ")
+            ),
         )
         .with_advice("name the right interface in nat.interface and routes.interface")
     })
@@ -203,10 +205,16 @@ fn own_address(link: &Link, port: Option<&InterfaceFacts>) -> Result<Ipv4Addr> {
         })
     };
     let known = |address: &Ipv4Addr| {
-        port.is_some_and(|port| port.addresses.iter().any(|known| known.private == IpAddr::V4(*address)))
+        port.is_some_and(|port| {
+            port.addresses.iter().any(|known| known.private == IpAddr::V4(*address))
+        })
     };
     own().find(known).or_else(|| own().next()).ok_or_else(|| {
-        Error::new(Kind::Invalid, format!("translate to an address of {}", link.name), "it has no IPv4 address")
+        Error::new(
+            Kind::Invalid,
+            format!("translate to an address of {}", link.name),
+            "it has no IPv4 address",
+        )
     })
 }
 
@@ -223,7 +231,9 @@ fn loops(instance: &Instance, egress: &InterfaceFacts, table: &TableFacts) -> bo
 fn loop_refused(instance: &Instance, egress: &InterfaceFacts, table: &TableFacts) -> Error {
     let advice = match instance.own_subnet {
         OwnSubnet::Loops => "give the private hosts a subnet and a route table of their own",
-        OwnSubnet::PublicAddressOutranks => "give the egress interface a public address, or the private hosts a subnet of their own",
+        OwnSubnet::PublicAddressOutranks => {
+            "give the egress interface a public address, or the private hosts a subnet of their own"
+        }
     };
     Error::new(
         Kind::Conflict,
@@ -258,9 +268,15 @@ fn ruleset(
                 return Err(Error::new(
                     Kind::Invalid,
                     format!("translate to {address}"),
-                    format!("{} doesn't have that address; it has {}", egress.name, have.join(", ")),
+                    format!(
+                        "{} doesn't have that address; it has {}",
+                        egress.name,
+                        have.join(", ")
+                    ),
                 )
-                .with_advice("correct nat.addresses, or leave it out for the primary private address"));
+                .with_advice(
+                    "correct nat.addresses, or leave it out for the primary private address",
+                ));
             }
             Translation::Snat(address)
         }
@@ -282,12 +298,12 @@ fn networks(key: &str, specs: &[NetworkSpec], facts: &Facts) -> Result<BTreeSet<
         match (spec, &facts.cloud) {
             (NetworkSpec::Net(IpNet::V4(net)), _) => nets.push(*net),
             (NetworkSpec::Net(IpNet::V6(_)), _) => {}
-            (NetworkSpec::Vpc, Some(cloud)) => nets.extend(cloud.instance.network_cidrs.iter().filter_map(
-                |net| match net {
+            (NetworkSpec::Vpc, Some(cloud)) => {
+                nets.extend(cloud.instance.network_cidrs.iter().filter_map(|net| match net {
                     IpNet::V4(net) => Some(*net),
                     IpNet::V6(_) => None,
-                },
-            )),
+                }))
+            }
             // The default of `exclude` goes with any provider.
             (NetworkSpec::Vpc, None) if key == "nat.exclude" => {}
             (NetworkSpec::Vpc, None) => {

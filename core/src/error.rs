@@ -132,14 +132,10 @@ mod tests {
 
     #[test]
     fn an_error_says_what_why_where_and_what_to_do() {
-        let error = Error::new(
-            Kind::Denied,
-            "replace route 0.0.0.0/0 of rtb-1",
-            "not authorized",
-        )
-        .with_code("UnauthorizedOperation")
-        .with_request_id("7a62")
-        .with_advice("allow ec2:ReplaceRoute");
+        let error = Error::new(Kind::Denied, "replace route 0.0.0.0/0 of rtb-1", "not authorized")
+            .with_code("UnauthorizedOperation")
+            .with_request_id("7a62")
+            .with_advice("allow ec2:ReplaceRoute");
         assert_eq!(
             error.to_string(),
             "could not replace route 0.0.0.0/0 of rtb-1: not authorized \

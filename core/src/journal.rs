@@ -129,7 +129,12 @@ mod as_list {
         serializer.collect_seq(map)
     }
 
-    pub fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+    pub fn deserialize<
+        'de,
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    >(
         deserializer: D,
     ) -> Result<BTreeMap<K, V>, D::Error> {
         Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
@@ -215,9 +220,11 @@ fn belongs_elsewhere(journal: &Journal, instance: Option<&InstanceId>) -> bool {
 }
 
 fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
-    let kind = if error.kind() == io::ErrorKind::PermissionDenied { Kind::Denied } else { Kind::Invalid };
-    Error::new(kind, format!("{verb} the journal {}", path.display()), error)
-        .with_advice("natd changes nothing that it can't note there: make room, or make the folder writable")
+    let kind =
+        if error.kind() == io::ErrorKind::PermissionDenied { Kind::Denied } else { Kind::Invalid };
+    Error::new(kind, format!("{verb} the journal {}", path.display()), error).with_advice(
+        "natd changes nothing that it can't note there: make room, or make the folder writable",
+    )
 }
 
 fn set_aside(path: &Path, why: &str) -> Result<()> {
@@ -242,7 +249,9 @@ enum Read {
 fn read(path: &Path, instance: Option<&InstanceId>) -> Result<Read> {
     let content = match fs::read(path) {
         Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Usable(Journal::default())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Read::Usable(Journal::default()));
+        }
         Err(error) => return Err(failed("read", path, &error)),
     };
     Ok(match serde_json::from_slice::<Journal>(&content) {

@@ -107,7 +107,9 @@ impl FromStr for InterfaceName {
         let well_formed = (1..=15).contains(&s.len())
             && s != "."
             && s != ".."
-            && s.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '"' | '\'' | '*' | '+' | '\\'));
+            && s.chars().all(|c| {
+                c.is_ascii_graphic() && !matches!(c, '/' | ':' | '"' | '\'' | '*' | '+' | '\\')
+            });
         if well_formed {
             Ok(Self(s.to_owned()))
         } else {
@@ -303,7 +305,9 @@ mod tests {
         for good in ["eth0", "ens5", "enX0", "eth0.100", "br-1a2b"] {
             assert!(good.parse::<InterfaceName>().is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "a b", "sixteen-bytes-xx", "ens5:1", "a\"b", "eth*", "eth+"] {
+        for bad in
+            ["", ".", "..", "a/b", "a b", "sixteen-bytes-xx", "ens5:1", "a\"b", "eth*", "eth+"]
+        {
             assert!(bad.parse::<InterfaceName>().is_err(), "{bad}");
         }
     }
@@ -312,7 +316,9 @@ mod tests {
     fn ethernet_addresses_ignore_case_and_print_in_lower_case() {
         let mac: MacAddress = "0A:1b:2C:3d:4E:5f".parse().expect("well formed");
         assert_eq!(mac.to_string(), "0a:1b:2c:3d:4e:5f");
-        for bad in ["", "0a:1b:2c:3d:4e", "0a:1b:2c:3d:4e:5f:60", "0a1b2c3d4e5f", "g0:00:00:00:00:00"] {
+        for bad in
+            ["", "0a:1b:2c:3d:4e", "0a:1b:2c:3d:4e:5f:60", "0a1b2c3d4e5f", "g0:00:00:00:00:00"]
+        {
             assert!(bad.parse::<MacAddress>().is_err(), "{bad}");
         }
     }

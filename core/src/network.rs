@@ -39,10 +39,7 @@ impl Network {
     /// Whether the address is one of this host's own.
     #[must_use]
     pub fn is_local(&self, address: IpAddr) -> bool {
-        self.links
-            .iter()
-            .flat_map(|link| &link.addresses)
-            .any(|net| net.addr() == address)
+        self.links.iter().flat_map(|link| &link.addresses).any(|net| net.addr() == address)
     }
 
     /// The interface by which packets to `destination` leave: the longest matching prefix of the

@@ -107,7 +107,8 @@ pub fn plan(
         ..Plan::default()
     };
     take_routes(&mut plan, desired, observed, contested);
-    if desired.wants_routes && plan.served.is_empty() && contested.is_empty() && plan.falls_short() {
+    if desired.wants_routes && plan.served.is_empty() && contested.is_empty() && plan.falls_short()
+    {
         // Nothing of what was asked for can be served: nothing is changed.
         plan.steps.clear();
         return plan;
@@ -122,13 +123,20 @@ pub fn plan(
     plan
 }
 
-fn take_routes(plan: &mut Plan, desired: &Desired, observed: &Observed, contested: &BTreeSet<RouteKey>) {
+fn take_routes(
+    plan: &mut Plan,
+    desired: &Desired,
+    observed: &Observed,
+    contested: &BTreeSet<RouteKey>,
+) {
     for (key, wish) in &desired.routes {
         let found = observed.routes.get(key);
         let is_ours = found.is_some_and(|route| {
-            route.next_hop == NextHop::Interface(wish.target.clone()) && route.state == RouteState::Active
+            route.next_hop == NextHop::Interface(wish.target.clone())
+                && route.state == RouteState::Active
         });
-        let foreign = found.filter(|route| route.next_hop != NextHop::Interface(wish.target.clone()));
+        let foreign =
+            found.filter(|route| route.next_hop != NextHop::Interface(wish.target.clone()));
         match (foreign, wish.takeover) {
             _ if is_ours => {
                 plan.served.insert(key.clone());
@@ -137,13 +145,22 @@ fn take_routes(plan: &mut Plan, desired: &Desired, observed: &Observed, conteste
                 Error::new(
                     Kind::Conflict,
                     format!("keep {key}"),
-                    format!("somebody points it at {} again and again; natd has stopped taking it", route.next_hop),
+                    format!(
+                        "somebody points it at {} again and again; natd has stopped taking it",
+                        route.next_hop
+                    ),
                 )
-                .with_advice("find the other owner; then reload natd (SIGHUP) to have it try again"),
+                .with_advice(
+                    "find the other owner; then reload natd (SIGHUP) to have it try again",
+                ),
             ),
             (Some(route), Takeover::Refuse) => plan.refusals.push(
-                Error::new(Kind::Conflict, format!("take {key}"), format!("it targets {} and takeover is \"refuse\"", route.next_hop))
-                    .with_advice("remove that route, or set routes.takeover = \"replace\""),
+                Error::new(
+                    Kind::Conflict,
+                    format!("take {key}"),
+                    format!("it targets {} and takeover is \"refuse\"", route.next_hop),
+                )
+                .with_advice("remove that route, or set routes.takeover = \"replace\""),
             ),
             _ => {
                 plan.served.insert(key.clone());
@@ -207,7 +224,8 @@ fn return_routes(plan: &mut Plan, desired: &Desired, observed: &Observed, journa
             }
             None => plan.left_alone.push(leave("somebody has removed it".to_owned())),
             Some(route) if !entry.is_ours(&route.next_hop) => {
-                plan.left_alone.push(leave(format!("somebody has pointed it at {}", route.next_hop)));
+                plan.left_alone
+                    .push(leave(format!("somebody has pointed it at {}", route.next_hop)));
             }
             Some(_) => plan.steps.push(Step::ReturnRoute {
                 key: key.clone(),
@@ -226,7 +244,8 @@ fn return_host(plan: &mut Plan, desired: &Desired, observed: &Observed, journal:
         if desired.unchecked.contains(interface) {
             continue;
         }
-        let leave = |why: &str| LeftAlone { what: Entry::Check(interface.clone()), why: why.to_owned() };
+        let leave =
+            |why: &str| LeftAlone { what: Entry::Check(interface.clone()), why: why.to_owned() };
         match observed.checks.get(interface) {
             Some(false) => plan.steps.push(Step::SwitchCheckOn { interface: interface.clone() }),
             Some(true) => plan.left_alone.push(leave("it is on already")),
@@ -260,7 +279,12 @@ fn return_host(plan: &mut Plan, desired: &Desired, observed: &Observed, journal:
     for kind in observed.rules.keys().filter(|kind| Some(**kind) != wanted) {
         plan.steps.push(Step::UnloadRules { kind: *kind });
     }
-    for kind in journal.firewalls.iter().filter(|kind| Some(**kind) != wanted && !observed.rules.contains_key(kind)) {
-        plan.left_alone.push(LeftAlone { what: Entry::Rules(*kind), why: "they are gone already".to_owned() });
+    for kind in journal
+        .firewalls
+        .iter()
+        .filter(|kind| Some(**kind) != wanted && !observed.rules.contains_key(kind))
+    {
+        plan.left_alone
+            .push(LeftAlone { what: Entry::Rules(*kind), why: "they are gone already".to_owned() });
     }
 }

@@ -180,16 +180,26 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ReturnRoute { key, to: Some(next_hop), .. } => write!(f, "give {key} back to {next_hop}"),
+            Self::ReturnRoute { key, to: Some(next_hop), .. } => {
+                write!(f, "give {key} back to {next_hop}")
+            }
             Self::ReturnRoute { key, to: None, .. } => write!(f, "remove {key}"),
             Self::LoadRules { rules, replaces, .. } => {
                 let verb = if *replaces { "replace" } else { "load" };
                 write!(f, "{verb} natd's {} rules", rules.rendering.kind)
             }
-            Self::ClearStaleFlows { .. } => f.write_str("delete connections that began before the rules"),
-            Self::SetSysctl { key, to, .. } | Self::RestoreSysctl { key, to, .. } => write!(f, "set {key} = {to}"),
-            Self::SwitchCheckOff { interface } => write!(f, "switch off the source/destination check of {interface}"),
-            Self::SwitchCheckOn { interface } => write!(f, "switch on the source/destination check of {interface}"),
+            Self::ClearStaleFlows { .. } => {
+                f.write_str("delete connections that began before the rules")
+            }
+            Self::SetSysctl { key, to, .. } | Self::RestoreSysctl { key, to, .. } => {
+                write!(f, "set {key} = {to}")
+            }
+            Self::SwitchCheckOff { interface } => {
+                write!(f, "switch off the source/destination check of {interface}")
+            }
+            Self::SwitchCheckOn { interface } => {
+                write!(f, "switch on the source/destination check of {interface}")
+            }
             Self::ProveEgress { targets } => write!(f, "reach {}", targets.join(" or ")),
             Self::TakeRoute { key, target, .. } => write!(f, "point {key} at {target}"),
             Self::UnloadRules { kind } => write!(f, "remove natd's {kind} rules"),

@@ -83,13 +83,18 @@ pub fn judge<'a>(
     checks.push(match proof {
         Proof::Reached(target) => check("way out", State::Ok, format!("{target} answers")),
         Proof::Failed(error) => check("way out", State::Failed, error.to_string()),
-        Proof::Unproven => check("way out", State::Unproven, "verify.targets is empty: nothing was tried"),
+        Proof::Unproven => {
+            check("way out", State::Unproven, "verify.targets is empty: nothing was tried")
+        }
     });
-    let carried = checks.iter().find(|check| check.state == State::Failed && check.name != TUNING).cloned();
+    let carried =
+        checks.iter().find(|check| check.state == State::Failed && check.name != TUNING).cloned();
     let mut served = 0;
     for (key, wish) in &desired.routes {
         let missing = !plan.served.contains(key)
-            || outstanding.iter().any(|step| matches!(step, Step::TakeRoute { key: taken, .. } if taken == key));
+            || outstanding
+                .iter()
+                .any(|step| matches!(step, Step::TakeRoute { key: taken, .. } if taken == key));
         if missing {
             checks.push(check(key.to_string(), State::Failed, "does not lead here"));
         } else {
@@ -100,14 +105,15 @@ pub fn judge<'a>(
     for error in plan.refusals.iter().chain(&plan.problems) {
         checks.push(check(ASKED_FOR, State::Failed, error.to_string()));
     }
-    let unserved = checks.iter().rfind(|check| check.state == State::Failed && check.name != TUNING);
-    let routes = if served == 1 { "1 route leads".to_owned() } else { format!("{served} routes lead") };
+    let unserved =
+        checks.iter().rfind(|check| check.state == State::Failed && check.name != TUNING);
+    let routes =
+        if served == 1 { "1 route leads".to_owned() } else { format!("{served} routes lead") };
     let (verdict, headline) = match (carried, unserved) {
         (Some(broken), _) => (Verdict::Broken, format!("NAT does not work: {}", sentence(&broken))),
-        (None, Some(check)) if served > 0 => (
-            Verdict::Partly,
-            format!("NAT works in part: {routes} here, and {}", sentence(check)),
-        ),
+        (None, Some(check)) if served > 0 => {
+            (Verdict::Partly, format!("NAT works in part: {routes} here, and {}", sentence(check)))
+        }
         (None, Some(check)) => (Verdict::Broken, format!("NAT does not work: {}", sentence(check))),
         (None, None) => {
             let how = desired.rules.as_ref().map_or_else(String::new, |rules| {
@@ -117,7 +123,12 @@ pub fn judge<'a>(
                 Proof::Reached(target) => {
                     (Verdict::Works, format!("NAT works: {routes} here, {how}, {target} answers"))
                 }
-                _ => (Verdict::Unproven, format!("NAT is in place, unproven: {routes} here, {how}; set verify.targets to have it proven")),
+                _ => (
+                    Verdict::Unproven,
+                    format!(
+                        "NAT is in place, unproven: {routes} here, {how}; set verify.targets to have it proven"
+                    ),
+                ),
             }
         }
     };
@@ -143,24 +154,36 @@ fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[&Step]
     if let Some(rules) = &desired.rules {
         let wrong = outstanding.iter().find_map(|step| match step {
             Step::LoadRules { replaces: false, .. } => Some("not loaded".to_owned()),
-            Step::LoadRules { damage, .. } if damage.is_empty() => Some("older than the configuration".to_owned()),
+            Step::LoadRules { damage, .. } if damage.is_empty() => {
+                Some("older than the configuration".to_owned())
+            }
             Step::LoadRules { damage, .. } => Some(damage.join(", ")),
-            Step::ClearStaleFlows { .. } => Some("loaded; connections that began before them are not deleted yet".to_owned()),
+            Step::ClearStaleFlows { .. } => {
+                Some("loaded; connections that began before them are not deleted yet".to_owned())
+            }
             _ => None,
         });
         checks.push(match wrong {
             Some(wrong) => check("rules", State::Failed, wrong),
-            None => check("rules", State::Ok, format!("{}, loaded and intact", rules.rendering.kind)),
+            None => {
+                check("rules", State::Ok, format!("{}, loaded and intact", rules.rendering.kind))
+            }
         });
     }
     for (key, setting) in &desired.sysctls {
         let wrong = outstanding.iter().find_map(|step| match step {
-            Step::SetSysctl { key: set, from, .. } if set == key => Some(from.as_deref().unwrap_or("missing")),
+            Step::SetSysctl { key: set, from, .. } if set == key => {
+                Some(from.as_deref().unwrap_or("missing"))
+            }
             _ => None,
         });
         let name = if setting.weight == Weight::Carries { "forwarding" } else { TUNING };
         match wrong {
-            Some(found) => checks.push(check(name, State::Failed, format!("{key} is {found}, not {}", setting.value))),
+            Some(found) => checks.push(check(
+                name,
+                State::Failed,
+                format!("{key} is {found}, not {}", setting.value),
+            )),
             None if setting.weight == Weight::Carries => {
                 checks.push(check(name, State::Ok, format!("{key} is {}", setting.value)));
             }
@@ -168,9 +191,9 @@ fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[&Step]
         }
     }
     for interface in &desired.unchecked {
-        let on = outstanding
-            .iter()
-            .any(|step| matches!(step, Step::SwitchCheckOff { interface: off } if off == interface));
+        let on = outstanding.iter().any(
+            |step| matches!(step, Step::SwitchCheckOff { interface: off } if off == interface),
+        );
         checks.push(if on {
             check("source/destination check", State::Failed, format!("of {interface} is on"))
         } else {

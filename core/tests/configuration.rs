@@ -50,15 +50,23 @@ fn later_layers_win_tables_merge_and_lists_are_replaced() {
 #[test]
 fn the_flag_wins_over_the_file_and_a_host_alone_has_no_vpc_and_no_tables() {
     let root = root(&[("natd.toml", "provider = \"aws\"\n[routes]\ntables = [\"rtb-1\"]\n")]);
-    let layers = Layers { root: root.path().to_owned(), file: None, provider: Some("none".to_owned()) };
+    let layers =
+        Layers { root: root.path().to_owned(), file: None, provider: Some("none".to_owned()) };
     let error = layers.load().expect_err("a host alone has no VPC");
     assert!(error.to_string().contains("routes.tables"), "{error}");
-    assert!(error.to_string().contains("nat.sources") && error.to_string().contains("write CIDRs"), "{error}");
+    assert!(
+        error.to_string().contains("nat.sources") && error.to_string().contains("write CIDRs"),
+        "{error}"
+    );
 }
 
 #[test]
 fn routes_are_one_group_or_several_and_tables_are_named_in_three_ways() {
-    let one = load(&[("natd.toml", "provider = \"aws\"\n[routes]\ntables = { tag = \"natd=managed\" }\n")]).expect("usable");
+    let one = load(&[(
+        "natd.toml",
+        "provider = \"aws\"\n[routes]\ntables = { tag = \"natd=managed\" }\n",
+    )])
+    .expect("usable");
     let tag = TableSpec::Tag { tag: "natd=managed".parse().expect("a tag") };
     assert_eq!(one.routes.0.len(), 1);
     assert_eq!(one.routes.0[0].tables.0, [tag.clone()]);
@@ -98,16 +106,27 @@ fn an_unknown_key_is_named_with_its_file_and_the_nearest_known_one() {
         ("conf.d/10.toml", "[[routes]]\ntable = [\"rtb-1\"]\n"),
     ]);
     assert!(in_a_group.starts_with("/etc/natd/conf.d/10.toml: routes"), "{in_a_group}");
-    assert!(in_a_group.ends_with("unknown key \"table\"; did you mean \"tables\"?"), "{in_a_group}");
-    let in_a_selector = reason(&[("natd.toml", "provider = \"aws\"\n[routes]\ntables = { tags = \"a=b\" }\n")]);
-    assert!(in_a_selector.ends_with("unknown key \"tags\"; did you mean \"tag\"?"), "{in_a_selector}");
+    assert!(
+        in_a_group.ends_with("unknown key \"table\"; did you mean \"tables\"?"),
+        "{in_a_group}"
+    );
+    let in_a_selector =
+        reason(&[("natd.toml", "provider = \"aws\"\n[routes]\ntables = { tags = \"a=b\" }\n")]);
+    assert!(
+        in_a_selector.ends_with("unknown key \"tags\"; did you mean \"tag\"?"),
+        "{in_a_selector}"
+    );
 }
 
 #[test]
 fn a_bad_network_says_which_and_where() {
-    let not_one = reason(&[("natd.toml", "provider = \"aws\"\n[nat]\nsources = [\"vpc\", \"10.0.0.0/33\"]\n")]);
+    let not_one = reason(&[(
+        "natd.toml",
+        "provider = \"aws\"\n[nat]\nsources = [\"vpc\", \"10.0.0.0/33\"]\n",
+    )]);
     assert!(not_one.contains("nat.sources.1") && not_one.contains("\"10.0.0.0/33\""), "{not_one}");
-    let host_bits = reason(&[("natd.toml", "provider = \"aws\"\n[nat]\nexclude = [\"10.1.2.3/16\"]\n")]);
+    let host_bits =
+        reason(&[("natd.toml", "provider = \"aws\"\n[nat]\nexclude = [\"10.1.2.3/16\"]\n")]);
     assert!(host_bits.contains("the network is \"10.1.0.0/16\""), "{host_bits}");
 }
 
@@ -139,7 +158,8 @@ fn two_main_files_and_files_that_can_not_be_read_are_refused() {
     assert!(two.ends_with("both exist; keep one of them"), "{two}");
     let broken = reason(&[("natd.toml", "provider = \n")]);
     assert!(broken.starts_with("/etc/natd/natd.toml"), "{broken}");
-    let layers = Layers { root: "/".into(), file: Some("/nonexistent/natd.toml".into()), provider: None };
+    let layers =
+        Layers { root: "/".into(), file: Some("/nonexistent/natd.toml".into()), provider: None };
     let error = layers.load().expect_err("not there");
     assert!(error.to_string().starts_with("/nonexistent/natd.toml: can't be read"), "{error}");
 }

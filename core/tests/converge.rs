@@ -20,8 +20,11 @@ use proptest::prelude::*;
 use world::{ADDRESS, INTERFACES, State, TABLES, World, all_done};
 
 const DESTINATIONS: [&str; 2] = ["0.0.0.0/0", "198.51.100.0/24"];
-const SYSCTLS: [&str; 3] =
-    ["net/ipv4/conf/eth0/forwarding", "net/ipv4/conf/eth0/rp_filter", "net/ipv4/conf/all/send_redirects"];
+const SYSCTLS: [&str; 3] = [
+    "net/ipv4/conf/eth0/forwarding",
+    "net/ipv4/conf/eth0/rp_filter",
+    "net/ipv4/conf/all/send_redirects",
+];
 
 fn interface(id: &str) -> InterfaceId {
     id.parse().expect("an id")
@@ -40,7 +43,12 @@ fn keys() -> Vec<RouteKey> {
 }
 
 fn route(key: &RouteKey, next_hop: NextHop) -> Route {
-    Route { destination: key.destination, next_hop, state: RouteState::Active, origin: RouteOrigin::Static }
+    Route {
+        destination: key.destination,
+        next_hop,
+        state: RouteState::Active,
+        origin: RouteOrigin::Static,
+    }
 }
 
 /// Somebody else's target, or none.
@@ -116,14 +124,24 @@ prop_compose! {
 }
 
 fn is_reached(desired: &Desired, state: &State) -> bool {
-    let rules = desired.rules.as_ref().map(|rules| (rules.rendering.kind, rules.rendering.digest.clone()));
-    let loaded: Vec<(FirewallKind, RulesetDigest)> =
-        state.rules.iter().filter_map(|(kind, Loaded { digest, .. })| Some((*kind, digest.clone()?))).collect();
+    let rules =
+        desired.rules.as_ref().map(|rules| (rules.rendering.kind, rules.rendering.digest.clone()));
+    let loaded: Vec<(FirewallKind, RulesetDigest)> = state
+        .rules
+        .iter()
+        .filter_map(|(kind, Loaded { digest, .. })| Some((*kind, digest.clone()?)))
+        .collect();
     loaded == rules.into_iter().collect::<Vec<_>>()
-        && desired.sysctls.iter().all(|(key, setting)| state.sysctls.get(key) == Some(&setting.value))
+        && desired
+            .sysctls
+            .iter()
+            .all(|(key, setting)| state.sysctls.get(key) == Some(&setting.value))
         && desired.unchecked.iter().all(|id| state.checks.get(id) == Some(&false))
         && desired.routes.iter().all(|(key, wish)| {
-            state.routes.get(key).is_some_and(|route| route.next_hop == NextHop::Interface(wish.target.clone()))
+            state
+                .routes
+                .get(key)
+                .is_some_and(|route| route.next_hop == NextHop::Interface(wish.target.clone()))
         })
 }
 
@@ -148,7 +166,11 @@ fn is_in_order(plan: &Plan) -> bool {
 }
 
 fn run<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(test)
 }
 
 proptest! {
@@ -257,7 +279,10 @@ fn a_foreign_route_is_refused_where_takeover_says_so_and_nothing_is_changed() {
     let wish = Desired {
         rules: Some(rules(FirewallKind::Nftables, false)),
         wants_routes: true,
-        routes: BTreeMap::from([(key, RouteWish { target: interface("eni-0"), takeover: Takeover::Refuse })]),
+        routes: BTreeMap::from([(
+            key,
+            RouteWish { target: interface("eni-0"), takeover: Takeover::Refuse },
+        )]),
         ..Desired::default()
     };
     let (plan, attempts) = run(world.tick(&wish, folder.path()));
@@ -272,16 +297,26 @@ fn a_propagated_route_is_not_made_again_as_a_static_one() {
     let key = keys().remove(0);
     let gateway = NextHop::Other { kind: "vpn-gateway".to_owned(), id: "vgw-1".to_owned() };
     let propagated = Route { origin: RouteOrigin::Propagated, ..route(&key, gateway) };
-    let world = World::new(State { routes: BTreeMap::from([(key.clone(), propagated)]), ..State::default() });
+    let world = World::new(State {
+        routes: BTreeMap::from([(key.clone(), propagated)]),
+        ..State::default()
+    });
     let wish = Desired {
         wants_routes: true,
-        routes: BTreeMap::from([(key.clone(), RouteWish { target: interface("eni-0"), takeover: Takeover::Replace })]),
+        routes: BTreeMap::from([(
+            key.clone(),
+            RouteWish { target: interface("eni-0"), takeover: Takeover::Replace },
+        )]),
         ..Desired::default()
     };
     run(world.tick(&wish, folder.path()));
     run(world.tick(&Desired::default(), folder.path()));
     assert_eq!(world.state().routes.get(&key), None);
-    assert!(world.changes().iter().any(|change| change.starts_with("remove")), "{:?}", world.changes());
+    assert!(
+        world.changes().iter().any(|change| change.starts_with("remove")),
+        "{:?}",
+        world.changes()
+    );
 }
 
 #[test]

@@ -96,7 +96,8 @@ fn facts() -> Facts {
 
 fn config(tables: &[&str]) -> Config {
     let mut config = Config::default();
-    config.routes.0[0].tables = Tables(tables.iter().map(|table| TableSpec::Id(id(table))).collect());
+    config.routes.0[0].tables =
+        Tables(tables.iter().map(|table| TableSpec::Id(id(table))).collect());
     config.verify.targets = vec!["198.51.100.10:80".to_owned()];
     config
 }
@@ -156,7 +157,10 @@ fn an_address_that_the_interface_does_not_have_is_invalid() {
     config.nat.addresses = vec![id("10.10.1.99")];
     let error = desired(&config, &facts()).expect_err("impossible");
     assert_eq!(error.kind(), Kind::Invalid);
-    assert!(error.to_string().contains("10.10.1.99") && error.to_string().contains("10.10.1.10"), "{error}");
+    assert!(
+        error.to_string().contains("10.10.1.99") && error.to_string().contains("10.10.1.10"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -188,9 +192,19 @@ fn what_stands_in_the_way_is_warned_of() {
     let desired = desired(&config, &facts).expect("possible");
     assert_eq!(
         codes(&desired),
-        ["security-group-in", "security-group-out", "no-public-address", "no-internet-route", "unproven"]
+        [
+            "security-group-in",
+            "security-group-out",
+            "no-public-address",
+            "no-internet-route",
+            "unproven"
+        ]
     );
-    assert!(desired.warnings[0].message.contains("10.20.0.0/16"), "{}", desired.warnings[0].message);
+    assert!(
+        desired.warnings[0].message.contains("10.20.0.0/16"),
+        "{}",
+        desired.warnings[0].message
+    );
 }
 
 #[test]
@@ -215,7 +229,10 @@ fn connections_that_missed_their_rule_are_stale_and_no_others() {
         assert!(!stale(masquerade, [client, ours, ours, client]), "to this machine itself");
         assert!(!stale(masquerade, [ours, out, out, ours]), "from this machine itself");
         assert!(!stale(masquerade, ["172.17.0.2", out, out, "172.17.0.2"]), "a container's");
-        assert!(!stale(masquerade, [client, out, "10.10.4.7", client]), "redirected by a neighbour to eth1");
+        assert!(
+            !stale(masquerade, [client, out, "10.10.4.7", client]),
+            "redirected by a neighbour to eth1"
+        );
     }
 }
 

@@ -66,7 +66,7 @@ fn take_away(lab: &Lab, piece: Piece) {
     let group = ids.group("nat");
     match piece {
         Piece::PublicAddress => {
-            call(lab, "DisassociateAddress", &[("AssociationId", &ids.association)])
+            call(lab, "DisassociateAddress", &[("AssociationId", &ids.association)]);
         }
         Piece::InternetRoute => call(
             lab,

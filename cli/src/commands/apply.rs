@@ -16,7 +16,8 @@ pub async fn run(common: &Common) -> Result<Exit, Obstacle> {
     let config = session::configuration(common)?;
     let mut gateway = session::gateway(config).await?;
     let (_lock, mut journal) = session::to_change(&common.root, &gateway).await?;
-    let view = match gateway.look(&journal.journal, Look::Everything, |_, _| BTreeSet::new()).await {
+    let view = match gateway.look(&journal.journal, Look::Everything, |_, _| BTreeSet::new()).await
+    {
         Ok(view) => view,
         Err(trouble) => {
             complain(&trouble.to_string());

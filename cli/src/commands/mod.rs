@@ -46,7 +46,9 @@ async fn look(common: &Common) -> Result<Result<Looked, Exit>, Obstacle> {
     let instance = gateway.instance().await?.map(|instance| instance.id);
     let file = natd_core::journal::JournalFile::peek(&common.root, instance.as_ref())?;
     let seen = gateway
-        .look(&file, natd_agent::gateway::Look::Everything, |_, _| std::collections::BTreeSet::new())
+        .look(&file, natd_agent::gateway::Look::Everything, |_, _| {
+            std::collections::BTreeSet::new()
+        })
         .await;
     Ok(match seen {
         Ok(view) => Ok(Looked { gateway, view }),

@@ -29,7 +29,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 pub async fn run(common: &Common) -> Result<Exit, Obstacle> {
     let config = session::configuration(common)?;
     let _lock = Lock::take(&common.root)?;
-    let (status, watched) = watch::channel(Status::starting(env!("CARGO_PKG_VERSION"), config.service.interval));
+    let (status, watched) =
+        watch::channel(Status::starting(env!("CARGO_PKG_VERSION"), config.service.interval));
     serve_control(&common.root, watched.clone())?;
     if let Err(error) = serve_health(config.service.listen, watched).await {
         // Hosts behind natd need NAT more than natd needs to be watched.
@@ -51,7 +52,9 @@ pub async fn run(common: &Common) -> Result<Exit, Obstacle> {
 
 /// Tries until cloud and host answer, or a signal says stop.
 async fn begin(common: &Common) -> Result<Option<(Gateway, JournalFile)>, Obstacle> {
-    let failed = |error: std::io::Error| Error::new(natd_core::error::Kind::Unsupported, "listen to signals", error);
+    let failed = |error: std::io::Error| {
+        Error::new(natd_core::error::Kind::Unsupported, "listen to signals", error)
+    };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut pause = FIRST_RETRY;

@@ -73,9 +73,15 @@ fn print_step(step: &Step) {
             }
         }
         Step::SetSysctl { key, from, to, .. } => {
-            sign(NOTE, '~', &format!("{key:<42} {} → {to}", from.as_deref().unwrap_or("(missing)")));
+            sign(
+                NOTE,
+                '~',
+                &format!("{key:<42} {} → {to}", from.as_deref().unwrap_or("(missing)")),
+            );
         }
-        Step::RestoreSysctl { key, from, to } => sign(NOTE, '~', &format!("{key:<42} {from} → {to}")),
+        Step::RestoreSysctl { key, from, to } => {
+            sign(NOTE, '~', &format!("{key:<42} {from} → {to}"))
+        }
         Step::SwitchCheckOff { interface } => {
             sign(NOTE, '~', &format!("{interface:<42} source/destination check on → off"));
         }
@@ -86,15 +92,25 @@ fn print_step(step: &Step) {
             sign(GOOD, '+', &format!("{:<22} {:<19} → {target}", key.table, key.destination));
         }
         Step::TakeRoute { key, target, from: Some(route) } => {
-            sign(NOTE, '~', &format!("{:<22} {:<19} {} → {target}", key.table, key.destination, route.next_hop));
+            sign(
+                NOTE,
+                '~',
+                &format!("{:<22} {:<19} {} → {target}", key.table, key.destination, route.next_hop),
+            );
         }
         Step::ReturnRoute { key, to: Some(next_hop) } => {
-            sign(NOTE, '~', &format!("{:<22} {:<19} back to {next_hop}", key.table, key.destination));
+            sign(
+                NOTE,
+                '~',
+                &format!("{:<22} {:<19} back to {next_hop}", key.table, key.destination),
+            );
         }
         Step::ReturnRoute { key, to: None } => {
             sign(BAD, '-', &format!("{:<22} {:<19} removed", key.table, key.destination));
         }
-        Step::ClearStaleFlows { .. } | Step::ProveEgress { .. } => sign(NOTE, '·', &step.to_string()),
+        Step::ClearStaleFlows { .. } | Step::ProveEgress { .. } => {
+            sign(NOTE, '·', &step.to_string())
+        }
         Step::UnloadRules { .. } => sign(BAD, '-', &step.to_string()),
     }
 }

@@ -26,24 +26,35 @@ impl Config {
                 refuse(&key("tables"), "needs a cloud, and provider is \"none\"".to_owned());
             }
             if group.destinations.is_empty() {
-                refuse(&key("destinations"), "is empty; the usual value is [\"0.0.0.0/0\"]".to_owned());
+                refuse(
+                    &key("destinations"),
+                    "is empty; the usual value is [\"0.0.0.0/0\"]".to_owned(),
+                );
             }
             for destination in &group.destinations {
                 if destination.addr() != destination.network() {
                     refuse(
                         &key("destinations"),
-                        format!("{destination} has bits set behind its prefix; the network is {}", destination.trunc()),
+                        format!(
+                            "{destination} has bits set behind its prefix; the network is {}",
+                            destination.trunc()
+                        ),
                     );
                 }
                 if destination.network().is_ipv6() {
-                    refuse(&key("destinations"), format!("{destination} is IPv6, which this version of natd does not translate"));
+                    refuse(
+                        &key("destinations"),
+                        format!(
+                            "{destination} is IPv6, which this version of natd does not translate"
+                        ),
+                    );
                 }
             }
         }
         for target in &self.verify.targets {
-            let well_formed = target
-                .rsplit_once(':')
-                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
+            let well_formed = target.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0)
+            });
             if !well_formed {
                 refuse("verify.targets", format!("{target:?} is not HOST:PORT"));
             }
@@ -56,7 +67,10 @@ impl Config {
             }
         }
         if self.conntrack.max == Some(ConntrackMax::Auto) {
-            refuse("conntrack.max", "\"auto\" is not in this version of natd; give a number or leave it out".to_owned());
+            refuse(
+                "conntrack.max",
+                "\"auto\" is not in this version of natd; give a number or leave it out".to_owned(),
+            );
         }
         problems
     }
@@ -64,25 +78,34 @@ impl Config {
     fn check_nat(&self, refuse: &mut impl FnMut(&str, String)) {
         let nat = &self.nat;
         if nat.sources.is_empty() {
-            refuse("nat.sources", "is empty: nobody's packets would be translated; write [\"vpc\"] or CIDRs".to_owned());
+            refuse(
+                "nat.sources",
+                "is empty: nobody's packets would be translated; write [\"vpc\"] or CIDRs"
+                    .to_owned(),
+            );
         }
         if self.provider == Some(ProviderName::None) && nat.sources.contains(&NetworkSpec::Vpc) {
             refuse(
                 "nat.sources",
-                "has \"vpc\", and with provider = \"none\" there is no cloud to ask; write CIDRs".to_owned(),
+                "has \"vpc\", and with provider = \"none\" there is no cloud to ask; write CIDRs"
+                    .to_owned(),
             );
         }
         for (key, specs) in [("nat.sources", &nat.sources), ("nat.exclude", &nat.exclude)] {
             for spec in specs {
                 if matches!(spec, NetworkSpec::Net(net) if net.network().is_ipv6()) {
-                    refuse(key, format!("{spec} is IPv6, which this version of natd does not translate"));
+                    refuse(
+                        key,
+                        format!("{spec} is IPv6, which this version of natd does not translate"),
+                    );
                 }
             }
         }
         match (nat.mode, nat.addresses.len()) {
             (Mode::Masquerade, 1..) => refuse(
                 "nat.addresses",
-                "goes with mode = \"snat\"; masquerading takes the interface's own address".to_owned(),
+                "goes with mode = \"snat\"; masquerading takes the interface's own address"
+                    .to_owned(),
             ),
             (Mode::Snat, 2..) => refuse(
                 "nat.addresses",

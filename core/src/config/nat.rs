@@ -65,9 +65,9 @@ impl FromStr for NetworkSpec {
         if s == "vpc" {
             return Ok(Self::Vpc);
         }
-        let net: IpNet = s
-            .parse()
-            .map_err(|_| Malformed::new(format!("{s:?} is neither \"vpc\" nor a CIDR such as \"10.10.0.0/16\"")))?;
+        let net: IpNet = s.parse().map_err(|_| {
+            Malformed::new(format!("{s:?} is neither \"vpc\" nor a CIDR such as \"10.10.0.0/16\""))
+        })?;
         if net.addr() == net.network() {
             Ok(Self::Net(net))
         } else {

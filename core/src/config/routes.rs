@@ -150,7 +150,9 @@ impl<'de> Deserialize<'de> for Tables {
         impl<'de> Visitor<'de> for Specs {
             type Value = Tables;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of route table ids, { tag = \"KEY=VALUE\" } or { subnets = [...] }")
+                f.write_str(
+                    "an array of route table ids, { tag = \"KEY=VALUE\" } or { subnets = [...] }",
+                )
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Tables, A::Error> {
                 TableSpec::deserialize(MapAccessDeserializer::new(map))

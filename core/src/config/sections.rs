@@ -73,10 +73,7 @@ pub struct Service {
 
 impl Default for Service {
     fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(30),
-            listen: SocketAddr::from(([127, 0, 0, 1], 9750)),
-        }
+        Self { interval: Duration::from_secs(30), listen: SocketAddr::from(([127, 0, 0, 1], 9750)) }
     }
 }
 

@@ -18,9 +18,7 @@ use natd_core::{
     },
     desired::Desired,
     error::{Error, Kind, Result},
-    host::{
-        Conntrack, Egress, Firewall, Host, Links, Loaded, Sysctl, SysctlKey,
-    },
+    host::{Conntrack, Egress, Firewall, Host, Links, Loaded, Sysctl, SysctlKey},
     journal::JournalFile,
     model::{
         InterfaceId, InterfaceName, MacAddress, NextHop, Route, RouteKey, RouteOrigin, RouteState,
@@ -139,7 +137,12 @@ impl World {
                     .filter(|(key, _)| key.table == id)
                     .map(|(_, route)| route.clone())
                     .collect();
-                let facts = TableFacts { id: id.clone(), subnets: BTreeSet::new(), tags: BTreeSet::new(), routes };
+                let facts = TableFacts {
+                    id: id.clone(),
+                    subnets: BTreeSet::new(),
+                    tags: BTreeSet::new(),
+                    routes,
+                };
                 let table: Arc<dyn RouteTable> = Arc::new(Table { world: self.clone(), facts });
                 (id, table)
             })
@@ -176,7 +179,11 @@ impl World {
         let host = self.host();
         let tools = Tools {
             host: &host,
-            cloud: Some(Cloud { provider: self, interfaces: self.interfaces(), tables: self.tables() }),
+            cloud: Some(Cloud {
+                provider: self,
+                interfaces: self.interfaces(),
+                tables: self.tables(),
+            }),
             network: &Network::default(),
             egress: None,
             patience: Duration::ZERO,
@@ -237,7 +244,10 @@ impl Links for World {
 
 #[async_trait]
 impl Conntrack for World {
-    async fn delete_where(&self, _: &(dyn for<'a> Fn(&'a Flow) -> bool + Send + Sync)) -> Result<usize> {
+    async fn delete_where(
+        &self,
+        _: &(dyn for<'a> Fn(&'a Flow) -> bool + Send + Sync),
+    ) -> Result<usize> {
         Ok(0)
     }
 }

@@ -14,11 +14,7 @@ use natd_core::{
     error::{Error, Kind, Result},
 };
 
-use super::{
-    errors,
-    patience::Patience,
-    permissions::Action,
-};
+use super::{errors, patience::Patience, permissions::Action};
 
 /// The client, with what its errors have to tell.
 pub(super) struct Api {

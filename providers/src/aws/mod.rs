@@ -25,8 +25,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use natd_core::{
-    config,
     cloud::{Instance, Interface, OwnSubnet, Provider, RouteTables, TableSelector},
+    config,
     error::Result,
     model::SubnetId,
 };
@@ -34,10 +34,7 @@ use tokio::try_join;
 
 use self::{api::Api, identity::Identity, metadata::Metadata, subnets::Subnets};
 
-pub use self::{
-    patience::Patience,
-    permissions::Action,
-};
+pub use self::{patience::Patience, permissions::Action};
 
 /// The EC2 API, seen from one instance.
 pub struct Aws {

@@ -1,8 +1,8 @@
 //! Failures by kind, what is tried again, and what an error tells.
 
 use natd_core::{
-    config,
     cloud::{Provider, TableSelector},
+    config,
     error::{Error, Kind},
 };
 use natd_providers::aws::Aws;
@@ -106,7 +106,8 @@ async fn an_api_that_hangs_up_is_unreachable() {
 #[tokio::test]
 async fn an_api_that_nobody_serves_is_unreachable_by_name() {
     let cloud = Cloud::start().await;
-    let options = config::Aws { endpoint: Some("http://127.0.0.1:9".to_owned()), ..cloud.options() };
+    let options =
+        config::Aws { endpoint: Some("http://127.0.0.1:9".to_owned()), ..cloud.options() };
     let aws = Aws::connect_with(options, HASTY).await.expect("the metadata service answers");
     let error = aws.interfaces().await.err().expect("nobody there");
     assert_eq!(error.kind(), Kind::Unreachable);

@@ -1,8 +1,8 @@
 //! Who am I, by IMDSv2 or by hand.
 
 use natd_core::{
-    config,
     cloud::{OwnSubnet, Provider},
+    config,
     error::{Error, Kind},
 };
 use natd_providers::aws::Aws;

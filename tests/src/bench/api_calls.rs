@@ -129,7 +129,7 @@ fn waves(calls: &[ApiCall]) -> Vec<Vec<&ApiCall>> {
     for call in calls {
         match waves.last_mut() {
             Some(wave) if wave.first().is_some_and(|first| call.at < first.at + DELAY) => {
-                wave.push(call)
+                wave.push(call);
             }
             _ => waves.push(vec![call]),
         }

@@ -22,9 +22,9 @@ pub fn measure() -> Result<Section> {
     let lab = Lab::aws().build()?;
     let (mut natd, mut script) = (Sample::default(), Sample::default());
     for _ in 0..RUNS {
-        script.add(timed(&lab, "the script", run(baseline(&lab)?)?)?);
+        script.add(timed(&lab, "the script", &run(baseline(&lab)?)?)?);
         undo_baseline(&lab)?;
-        natd.add(timed(&lab, "natd apply", lab.nat().natd(["apply"])?)?);
+        natd.add(timed(&lab, "natd apply", &lab.nat().natd(["apply"])?)?);
         let down = lab.nat().natd(["down"])?;
         ensure!(down.code == Some(0), "natd down failed: {}", down.stderr);
         lab.sync()?;
@@ -50,7 +50,7 @@ pub fn measure() -> Result<Section> {
 }
 
 /// How many seconds a run took that made the gateway.
-fn timed(lab: &Lab, what: &str, run: Run) -> Result<f64> {
+fn timed(lab: &Lab, what: &str, run: &Run) -> Result<f64> {
     ensure!(run.code == Some(0), "{what} failed: {}", run.stderr);
     lab.sync()?;
     lab.client("client-a").tcp().with_context(|| format!("{what} made no gateway"))?;
