@@ -115,7 +115,7 @@ mod tests {
             contest.look(&seen("eni-theirs", RouteState::Active), |hop| *hop == ours, now);
         }
         for _ in 0..10 {
-            now += Duration::from_secs(3000);
+            now += Duration::from_mins(50);
             let left =
                 contest.look(&seen("eni-theirs", RouteState::Active), |hop| *hop == ours, now);
             assert!(left.contains(&key()));

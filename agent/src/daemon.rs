@@ -245,7 +245,7 @@ where
     async fn stop(mut self) -> Result<()> {
         match self.gateway.restore_on_stop(&mut self.journal).await {
             Ok(steps) if steps.is_empty() => {
-                tracing::info!("stopped; the data path stays as it is")
+                tracing::info!("stopped; the data path stays as it is");
             }
             Ok(_) => tracing::info!("stopped; the routes are given back"),
             Err(trouble) => {

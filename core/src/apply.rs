@@ -219,7 +219,7 @@ fn log(step: &Step, outcome: &Outcome) {
         Outcome::Done { .. } if !step.is_change() => tracing::debug!("done: {step}"),
         Outcome::Done { detail: None } => tracing::info!("done: {step}{}", found(step)),
         Outcome::Done { detail: Some(detail) } => {
-            tracing::info!("done: {step}{}; {detail}", found(step))
+            tracing::info!("done: {step}{}; {detail}", found(step));
         }
         Outcome::Warned(error) => tracing::warn!(%error, "not done: {step}"),
         Outcome::Failed(error) => tracing::error!(%error, "failed: {step}"),

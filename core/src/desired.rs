@@ -302,7 +302,7 @@ fn networks(key: &str, specs: &[NetworkSpec], facts: &Facts) -> Result<BTreeSet<
                 nets.extend(cloud.instance.network_cidrs.iter().filter_map(|net| match net {
                     IpNet::V4(net) => Some(*net),
                     IpNet::V6(_) => None,
-                }))
+                }));
             }
             // The default of `exclude` goes with any provider.
             (NetworkSpec::Vpc, None) if key == "nat.exclude" => {}

@@ -1,5 +1,7 @@
 //! The promises of `plan` and `apply`, on worlds, wishes and accidents made at random.
 
+#![expect(clippy::expect_used, reason = "a test says what it expects, and writes its own files")]
+
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

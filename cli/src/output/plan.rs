@@ -80,7 +80,7 @@ fn print_step(step: &Step) {
             );
         }
         Step::RestoreSysctl { key, from, to } => {
-            sign(NOTE, '~', &format!("{key:<42} {from} → {to}"))
+            sign(NOTE, '~', &format!("{key:<42} {from} → {to}"));
         }
         Step::SwitchCheckOff { interface } => {
             sign(NOTE, '~', &format!("{interface:<42} source/destination check on → off"));
@@ -109,7 +109,7 @@ fn print_step(step: &Step) {
             sign(BAD, '-', &format!("{:<22} {:<19} removed", key.table, key.destination));
         }
         Step::ClearStaleFlows { .. } | Step::ProveEgress { .. } => {
-            sign(NOTE, '·', &step.to_string())
+            sign(NOTE, '·', &step.to_string());
         }
         Step::UnloadRules { .. } => sign(BAD, '-', &step.to_string()),
     }
