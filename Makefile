@@ -26,7 +26,7 @@ test: setup build
 check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items
 	@test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install cargo-deny --locked --quiet --root $(TOOLS)
 	$(TOOLS)/bin/cargo-deny --workspace check bans licenses sources
 	shellcheck $$(git ls-files '*.sh' .ci/run)
