@@ -34,9 +34,10 @@ pub struct Common {
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub output: Format,
 
-    /// How much is logged: error, warn, info, debug, trace
-    #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
-    pub log_level: tracing::Level,
+    /// How much is logged: error, warn, info, debug, trace; the default is info for run, and warn
+    /// for the other commands, which print what they do
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<tracing::Level>,
 
     /// How it is logged, on standard error
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]

@@ -2,14 +2,15 @@
 
 use std::io::{IsTerminal, stderr};
 
+use tracing::Level;
 use tracing_subscriber::{EnvFilter, fmt, fmt::time::uptime};
 
 use crate::args::{Common, Format};
 
 /// Starts logging. The libraries' own logs are heard only from `debug` on.
-pub fn start(common: &Common) {
-    let level = common.log_level;
-    let filter = if level >= tracing::Level::DEBUG {
+pub fn start(common: &Common, default: Level) {
+    let level = common.log_level.unwrap_or(default);
+    let filter = if level >= Level::DEBUG {
         EnvFilter::new(format!("{level},hyper=info,h2=info,rustls=info"))
     } else {
         EnvFilter::new(format!(

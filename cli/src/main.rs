@@ -10,8 +10,13 @@ mod session;
 use std::process::ExitCode;
 
 use clap::{Parser, error::ErrorKind};
+use tracing::Level;
 
-use crate::{args::Cli, exit::Exit, output::complain};
+use crate::{
+    args::{Cli, Command},
+    exit::Exit,
+    output::complain,
+};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -26,7 +31,11 @@ fn main() -> ExitCode {
             .into();
         }
     };
-    logging::start(&cli.common);
+    let default = match cli.command {
+        None | Some(Command::Run) => Level::INFO,
+        Some(_) => Level::WARN,
+    };
+    logging::start(&cli.common, default);
     // One thread: natd waits far more than it works, and every thread costs memory.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(commands::run(cli)).into(),
