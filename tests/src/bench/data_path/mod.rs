@@ -74,7 +74,8 @@ fn report(samples: &Samples) -> Section {
          {ROUNDS} rounds, and the kernel forgets the connections of a turn before the next. The last column is the median \
          of the ratios within a round. Rates are per second of the processor time of clients and servers, in which the \
          kernel does the gateway's work too, and are summed over the processors: on a machine with nothing else to do \
-         they are what goes through in a second.",
+         they are what goes through in a second. From run to run the ratios move by about 0.02: one run does not settle \
+         whether a rule that close to its target meets it.",
         TURN.as_millis(),
         GENERATIONS * ROUNDS,
     ));
