@@ -78,10 +78,9 @@ impl Conntrack for Ctnetlink {
 /// Goes through the table until no part of it was missed.
 async fn sweep(stale: &(dyn for<'a> Fn(&'a Flow) -> bool + Send + Sync)) -> io::Result<usize> {
     let mut deleted = 0;
-    let mut attempt = 1;
     loop {
         match pass(stale, &mut deleted).await {
-            Err(error) if netlink::is_torn(&error) && attempt < netlink::ATTEMPTS => attempt += 1,
+            Err(error) if netlink::is_torn(&error) => tokio::time::sleep(netlink::PAUSE).await,
             outcome => return outcome.map(|()| deleted),
         }
     }

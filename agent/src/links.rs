@@ -70,10 +70,9 @@ impl Links for Netlink {
 
 /// Reads until no list has changed while it was read.
 async fn whole() -> io::Result<Network> {
-    let mut attempt = 1;
     loop {
         match read().await {
-            Err(error) if netlink::is_torn(&error) && attempt < netlink::ATTEMPTS => attempt += 1,
+            Err(error) if netlink::is_torn(&error) => tokio::time::sleep(netlink::PAUSE).await,
             network => return network,
         }
     }

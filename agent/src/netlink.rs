@@ -1,6 +1,6 @@
 //! A question that the kernel answers with a list (a netlink dump), read datagram by datagram.
 
-use std::io;
+use std::{io, time::Duration};
 
 use netlink_packet_core::{
     NLM_F_DUMP_INTR, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, parse_i32,
@@ -8,8 +8,8 @@ use netlink_packet_core::{
 use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
 use rustix::io::Errno;
 
-/// How often a dump is begun anew before the caller gives up.
-pub(crate) const ATTEMPTS: u32 = 10;
+/// How long to wait before a torn dump is begun anew; callers give up by a deadline of their own.
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Messages below this type are netlink's own, not an answer (`NLMSG_MIN_TYPE` in
 /// `include/uapi/linux/netlink.h`).

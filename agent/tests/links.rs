@@ -4,15 +4,18 @@
 
 mod common;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use common::{Namespace, veth};
 use ipnet::IpNet;
 use natd_agent::links::Netlink;
 use natd_core::{host::Links as _, model::InterfaceName, network::Network};
 
+/// On a machine that does much else, a list may be torn for as long as somebody changes it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn network(namespace: &Namespace) -> Network {
-    namespace.block_on(async || Netlink::default().network().await).expect("the kernel answers")
+    namespace.block_on(async || Netlink::new(PATIENCE).network().await).expect("the kernel answers")
 }
 
 fn route<'a>(network: &'a Network, destination: &str) -> Option<&'a str> {

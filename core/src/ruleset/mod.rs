@@ -134,7 +134,7 @@ impl RulesetDigest {
     #[must_use]
     pub fn of(text: &str) -> Self {
         let hash = Sha256::digest(text.as_bytes());
-        Self(format!("{hash:x}").chars().take(16).collect())
+        Self(hex::encode(hash).chars().take(16).collect())
     }
 }
 
