@@ -265,6 +265,7 @@ impl Gateway {
             network: &view.network,
             egress: view.egress(),
             patience: PATIENCE,
+            concurrency: self.config.service.concurrency,
         };
         let steps = apply(&view.plan, &tools, journal).await;
         for Attempt { step, outcome } in &steps {

@@ -32,8 +32,8 @@ impl Listed {
     /// What a route was given back to only the cloud knows.
     pub(crate) fn note(&mut self, step: &Step) {
         match step {
-            Step::SwitchCheckOff { interface } => self.set_check(interface, false),
-            Step::SwitchCheckOn { interface } => self.set_check(interface, true),
+            Step::SwitchCheckOff { interface, .. } => self.set_check(interface, false),
+            Step::SwitchCheckOn { interface, .. } => self.set_check(interface, true),
             Step::TakeRoute { key, target, .. } => self.set_route(key, target),
             _ => {}
         }
@@ -133,6 +133,10 @@ pub(crate) async fn observe(
         let check =
             |port: &natd_core::cloud::InterfaceFacts| (port.id.clone(), port.source_dest_check);
         observed.checks = facts.interfaces.iter().map(check).collect();
+        let settings = |port: &natd_core::cloud::InterfaceFacts| {
+            Some((port.id.clone(), port.check_settings.clone()?))
+        };
+        observed.check_settings = facts.interfaces.iter().filter_map(settings).collect();
         for table in &facts.tables {
             observed.tables.insert(table.id.clone());
             observed.routes.extend(table.routes.iter().map(|route| {

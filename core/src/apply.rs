@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroUsize,
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use futures_util::{StreamExt, future::join_all, stream};
 use serde::Serialize;
 
 use crate::{
-    cloud::{Interface, Provider, RouteTable},
+    cloud::{CheckSettings, Interface, Provider, RouteTable},
     confirm::confirm,
     desired::{Rules, Weight},
     error::{Error, Kind, Result},
@@ -29,9 +30,6 @@ use crate::{
     verdict::Proof,
 };
 
-/// How many cloud writes are under way at once.
-const CONCURRENCY: usize = 8;
-
 /// What steps are done with.
 pub struct Tools<'a> {
     /// The host.
@@ -44,6 +42,8 @@ pub struct Tools<'a> {
     pub egress: Option<(InterfaceName, IpAddr)>,
     /// For how long a change may stay invisible in the cloud's answers.
     pub patience: Duration,
+    /// How many cloud writes may be under way at once.
+    pub concurrency: NonZeroUsize,
 }
 
 /// A cloud and what it listed.
@@ -109,7 +109,7 @@ pub async fn apply(plan: &Plan, tools: &Tools<'_>, journal: &mut JournalFile) ->
         tracing::info!(what = %entry.what, why = %entry.why, "left alone");
         match &entry.what {
             Entry::Route(key) => drop(journal.journal.routes.remove(key)),
-            Entry::Check(interface) => _ = journal.journal.checks.remove(interface),
+            Entry::Check(interface) => drop(journal.journal.checks.remove(interface)),
             Entry::Sysctl(key) => drop(journal.journal.sysctls.remove(key)),
             Entry::Rules(kind) => journal.journal.forget_rules(*kind),
         }
@@ -139,7 +139,7 @@ async fn run_phase(
     // Writes to the cloud go side by side; the host's few are in order.
     let width = match phase {
         Phase::ReturnRoutes | Phase::TakeRoutes | Phase::Checks | Phase::ReturnChecks => {
-            CONCURRENCY
+            tools.concurrency.get()
         }
         _ => 1,
     };
@@ -185,8 +185,8 @@ fn enter(step: &Step, file: &mut JournalFile) {
             let earlier = EarlierSysctl { earlier: earlier.clone(), ours: to.clone() };
             journal.sysctls.entry(key.clone()).or_insert(earlier).ours.clone_from(to);
         }
-        Step::SwitchCheckOff { interface } => {
-            journal.checks.insert(interface.clone());
+        Step::SwitchCheckOff { interface, earlier } => {
+            journal.checks.insert(interface.clone(), earlier.clone());
         }
         Step::TakeRoute { key, target, from } => {
             let entry = journal.routes.entry(key.clone()).or_default();
@@ -206,7 +206,7 @@ fn settle(step: &Step, file: &mut JournalFile) {
     match step {
         Step::LoadRules { .. } | Step::ClearStaleFlows { .. } => journal.stale_flows = false,
         Step::ReturnRoute { key, .. } => drop(journal.routes.remove(key)),
-        Step::SwitchCheckOn { interface } => _ = journal.checks.remove(interface),
+        Step::SwitchCheckOn { interface, .. } => drop(journal.checks.remove(interface)),
         Step::RestoreSysctl { key, .. } => drop(journal.sysctls.remove(key)),
         Step::UnloadRules { kind } => journal.forget_rules(*kind),
         _ => {}
@@ -247,8 +247,10 @@ async fn run(step: &Step, tools: &Tools<'_>) -> Result<Option<String>> {
         Step::SetSysctl { key, to, .. } | Step::RestoreSysctl { key, to, .. } => {
             write_sysctl(key, to, tools).map(|()| None)
         }
-        Step::SwitchCheckOff { interface } => switch_check(interface, false, tools).await,
-        Step::SwitchCheckOn { interface } => switch_check(interface, true, tools).await,
+        Step::SwitchCheckOff { interface, .. } => switch_check(interface, false, None, tools).await,
+        Step::SwitchCheckOn { interface, earlier } => {
+            switch_check(interface, true, earlier.as_ref(), tools).await
+        }
         Step::ProveEgress { targets } => prove_step(targets, tools).await,
         Step::TakeRoute { key, target, .. } => {
             let next_hop = NextHop::Interface(target.clone());
@@ -336,6 +338,7 @@ fn table<'a>(key: &RouteKey, tools: &'a Tools<'_>) -> Result<&'a dyn RouteTable>
 async fn switch_check(
     id: &InterfaceId,
     enabled: bool,
+    earlier: Option<&CheckSettings>,
     tools: &Tools<'_>,
 ) -> Result<Option<String>> {
     let interface = cloud(tools)?.interfaces.get(id).ok_or_else(|| {
@@ -345,7 +348,7 @@ async fn switch_check(
             "it is not attached",
         )
     })?;
-    interface.set_source_dest_check(enabled).await.map(|()| None)
+    interface.set_source_dest_check(enabled, earlier).await.map(|()| None)
 }
 
 async fn return_route(

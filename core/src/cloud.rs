@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
@@ -66,6 +66,13 @@ pub struct SecurityRules {
     pub outbound: bool,
 }
 
+/// Settings of an interface that switching its source/destination check off overwrites on some
+/// clouds: security groups, address pairs. Only the provider that made the value understands it;
+/// the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CheckSettings(pub serde_json::Value);
+
 /// What the cloud says of one attached interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InterfaceFacts {
@@ -79,6 +86,9 @@ pub struct InterfaceFacts {
     pub subnet: SubnetId,
     /// Whether the cloud drops packets that are neither from nor to its own addresses.
     pub source_dest_check: bool,
+    /// What switching that check off overwrites, to be put back when it is switched on again;
+    /// `None` where the check is a switch of its own.
+    pub check_settings: Option<CheckSettings>,
     /// What its security groups let through. An error where natd may not read them: natd works
     /// without, and says so.
     pub security: Result<SecurityRules>,
@@ -92,9 +102,16 @@ pub trait Interface: Send + Sync {
 
     /// Switches the source/destination check. Idempotent. The change may be visible only later.
     ///
+    /// `earlier` goes with `enabled`: the settings that the interface had before the check was
+    /// switched off, if this cloud has any. What others have changed about the interface since stays.
+    ///
     /// # Errors
     /// `Unsupported` where the cloud has no such check; `Denied` with the missing permission.
-    async fn set_source_dest_check(&self, enabled: bool) -> Result<()>;
+    async fn set_source_dest_check(
+        &self,
+        enabled: bool,
+        earlier: Option<&CheckSettings>,
+    ) -> Result<()>;
 
     /// The source/destination check as the cloud shows it now, in one call.
     ///

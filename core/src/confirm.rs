@@ -67,7 +67,7 @@ impl Seen {
                 Step::TakeRoute { key, .. } | Step::ReturnRoute { key, .. } => {
                     tables.ids.insert(key.table.clone());
                 }
-                Step::SwitchCheckOff { interface } | Step::SwitchCheckOn { interface } => {
+                Step::SwitchCheckOff { interface, .. } | Step::SwitchCheckOn { interface, .. } => {
                     checked.extend(interfaces.get_key_value(interface));
                 }
                 _ => {}
@@ -92,8 +92,8 @@ impl Seen {
 
     fn shows(&self, step: &Step) -> bool {
         match step {
-            Step::SwitchCheckOff { interface } => self.checks.get(interface) == Some(&false),
-            Step::SwitchCheckOn { interface } => self.checks.get(interface) == Some(&true),
+            Step::SwitchCheckOff { interface, .. } => self.checks.get(interface) == Some(&false),
+            Step::SwitchCheckOn { interface, .. } => self.checks.get(interface) == Some(&true),
             Step::TakeRoute { key, target, .. } => {
                 self.routes.get(key) == Some(&NextHop::Interface(target.clone()))
             }

@@ -13,6 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cloud::CheckSettings,
     error::{Error, Kind, Result},
     file,
     host::SysctlKey,
@@ -39,9 +40,9 @@ pub struct Journal {
     /// Kernel parameters.
     #[serde(default)]
     pub sysctls: BTreeMap<SysctlKey, EarlierSysctl>,
-    /// Interfaces whose source/destination check was on.
+    /// Interfaces whose source/destination check was on, with what switching it off overwrote.
     #[serde(default)]
-    pub checks: BTreeSet<InterfaceId>,
+    pub checks: BTreeMap<InterfaceId, Option<CheckSettings>>,
     /// Routes.
     #[serde(default, with = "as_list")]
     pub routes: BTreeMap<RouteKey, EarlierRoute>,
@@ -55,7 +56,7 @@ impl Default for Journal {
             firewalls: BTreeSet::new(),
             stale_flows: false,
             sysctls: BTreeMap::new(),
-            checks: BTreeSet::new(),
+            checks: BTreeMap::new(),
             routes: BTreeMap::new(),
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::{
+    cloud::CheckSettings,
     host::{Loaded, SysctlKey},
     model::{InterfaceId, Route, RouteKey, RouteTableId},
     ruleset::FirewallKind,
@@ -19,6 +20,8 @@ pub struct Observed {
     pub sysctls: BTreeMap<SysctlKey, String>,
     /// The source/destination check of each attached interface.
     pub checks: BTreeMap<InterfaceId, bool>,
+    /// What switching it off would overwrite.
+    pub check_settings: BTreeMap<InterfaceId, CheckSettings>,
     /// The tables that were seen.
     pub tables: BTreeSet<RouteTableId>,
     /// Their routes.

@@ -207,7 +207,10 @@ fn carry(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Jour
     }
     for interface in &desired.unchecked {
         if observed.checks.get(interface) == Some(&true) {
-            plan.steps.push(Step::SwitchCheckOff { interface: interface.clone() });
+            plan.steps.push(Step::SwitchCheckOff {
+                interface: interface.clone(),
+                earlier: observed.check_settings.get(interface).cloned(),
+            });
         }
     }
 }
@@ -240,14 +243,17 @@ fn return_routes(plan: &mut Plan, desired: &Desired, observed: &Observed, journa
 }
 
 fn return_host(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Journal) {
-    for interface in &journal.checks {
+    for (interface, earlier) in &journal.checks {
         if desired.unchecked.contains(interface) {
             continue;
         }
         let leave =
             |why: &str| LeftAlone { what: Entry::Check(interface.clone()), why: why.to_owned() };
         match observed.checks.get(interface) {
-            Some(false) => plan.steps.push(Step::SwitchCheckOn { interface: interface.clone() }),
+            Some(false) => plan.steps.push(Step::SwitchCheckOn {
+                interface: interface.clone(),
+                earlier: earlier.clone(),
+            }),
             Some(true) => plan.left_alone.push(leave("it is on already")),
             None => plan.left_alone.push(leave("the interface is not attached any more")),
         }

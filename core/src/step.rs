@@ -5,6 +5,7 @@ use std::{fmt, net::Ipv4Addr};
 use serde::Serialize;
 
 use crate::{
+    cloud::CheckSettings,
     desired::{Rules, Weight},
     host::SysctlKey,
     model::{InterfaceId, NextHop, Route, RouteKey},
@@ -55,6 +56,9 @@ pub enum Step {
     SwitchCheckOff {
         /// The interface.
         interface: InterfaceId,
+        /// What that overwrites.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        earlier: Option<CheckSettings>,
     },
     /// Reaches one of the targets, before any route is taken.
     ProveEgress {
@@ -74,6 +78,9 @@ pub enum Step {
     SwitchCheckOn {
         /// The interface.
         interface: InterfaceId,
+        /// What is put back with it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        earlier: Option<CheckSettings>,
     },
     /// Gives a kernel parameter its earlier value back.
     RestoreSysctl {
@@ -194,10 +201,10 @@ impl fmt::Display for Step {
             Self::SetSysctl { key, to, .. } | Self::RestoreSysctl { key, to, .. } => {
                 write!(f, "set {key} = {to}")
             }
-            Self::SwitchCheckOff { interface } => {
+            Self::SwitchCheckOff { interface, .. } => {
                 write!(f, "switch off the source/destination check of {interface}")
             }
-            Self::SwitchCheckOn { interface } => {
+            Self::SwitchCheckOn { interface, .. } => {
                 write!(f, "switch on the source/destination check of {interface}")
             }
             Self::ProveEgress { targets } => write!(f, "reach {}", targets.join(" or ")),

@@ -192,7 +192,7 @@ fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[&Step]
     }
     for interface in &desired.unchecked {
         let on = outstanding.iter().any(
-            |step| matches!(step, Step::SwitchCheckOff { interface: off } if off == interface),
+            |step| matches!(step, Step::SwitchCheckOff { interface: off, .. } if off == interface),
         );
         checks.push(if on {
             check("source/destination check", State::Failed, format!("of {interface} is on"))

@@ -43,6 +43,7 @@ fn port(name: &str, mac: u8, address: &str, public: Option<&str>, subnet: &str) 
         addresses: vec![Address { private: id(address), public: public.map(id) }],
         subnet: id(subnet),
         source_dest_check: true,
+        check_settings: None,
         security: Ok(SecurityRules {
             inbound: BTreeSet::from([id("10.0.0.0/8")]),
             inbound_by_reference: false,

@@ -1,6 +1,9 @@
 //! natd's clouds: one folder each, and the one place that chooses.
 
 pub mod aws;
+mod http;
+mod metadata;
+pub mod patience;
 
 use std::sync::Arc;
 

@@ -82,10 +82,10 @@ fn print_step(step: &Step) {
         Step::RestoreSysctl { key, from, to } => {
             sign(NOTE, '~', &format!("{key:<42} {from} → {to}"));
         }
-        Step::SwitchCheckOff { interface } => {
+        Step::SwitchCheckOff { interface, .. } => {
             sign(NOTE, '~', &format!("{interface:<42} source/destination check on → off"));
         }
-        Step::SwitchCheckOn { interface } => {
+        Step::SwitchCheckOn { interface, .. } => {
             sign(NOTE, '~', &format!("{interface:<42} source/destination check off → on"));
         }
         Step::TakeRoute { key, target, from: None } => {

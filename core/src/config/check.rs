@@ -1,6 +1,6 @@
 //! What a type alone can't refuse: values that don't go together, and keys of a later version.
 
-use super::{Config, ConntrackMax, Mode, NetworkSpec, Persist, ProviderName};
+use super::{Config, ConntrackMax, HuaweiNextHop, Mode, NetworkSpec, Persist, ProviderName};
 
 impl Config {
     /// All that is wrong with it, as `(key, what and what to do)`. Nothing is touched until this
@@ -13,7 +13,7 @@ impl Config {
         if self.provider.is_none() {
             refuse(
                 "provider",
-                "is not set; write provider = \"aws\" (or none, for this host alone) or give --provider".to_owned(),
+                "is not set; write provider = \"aws\" (or huawei, openstack, plugin; or none, for this host alone) or give --provider".to_owned(),
             );
         }
         self.check_nat(&mut refuse);
@@ -59,13 +59,17 @@ impl Config {
                 refuse("verify.targets", format!("{target:?} is not HOST:PORT"));
             }
         }
-        for (key, interval) in
-            [("verify.interval", self.verify.interval), ("service.interval", self.service.interval)]
-        {
+        for (key, interval, usual) in [
+            ("verify.interval", self.verify.interval, "30s"),
+            ("service.interval", self.service.interval, "30s"),
+            ("service.audit", self.service.audit, "10m"),
+            ("plugin.timeout", self.plugin.timeout, "10s"),
+        ] {
             if interval.is_zero() {
-                refuse(key, "is 0; the usual value is \"30s\"".to_owned());
+                refuse(key, format!("is 0; the usual value is {usual:?}"));
             }
         }
+        self.check_cloud(&mut refuse);
         if self.conntrack.max == Some(ConntrackMax::Auto) {
             refuse(
                 "conntrack.max",
@@ -73,6 +77,29 @@ impl Config {
             );
         }
         problems
+    }
+
+    fn check_cloud(&self, refuse: &mut impl FnMut(&str, String)) {
+        let huawei = &self.huawei;
+        if huawei.access_key.is_some() != huawei.secret_key.is_some() {
+            refuse(
+                "huawei.access_key",
+                "goes with huawei.secret_key: give both, or neither".to_owned(),
+            );
+        }
+        if (huawei.next_hop == HuaweiNextHop::Vip) != huawei.virtual_address.is_some() {
+            refuse(
+                "huawei.virtual_address",
+                "goes with huawei.next_hop = \"vip\": give both, or neither".to_owned(),
+            );
+        }
+        let names_program = self.plugin.command.first().is_some_and(|program| !program.is_empty());
+        if self.provider == Some(ProviderName::Plugin) && !names_program {
+            refuse(
+                "plugin.command",
+                "is empty, and provider is \"plugin\"; write the program that speaks for the cloud and its arguments".to_owned(),
+            );
+        }
     }
 
     fn check_nat(&self, refuse: &mut impl FnMut(&str, String)) {

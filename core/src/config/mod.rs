@@ -4,26 +4,34 @@
 //! |---|---|
 //! | `nat` | `[nat]`: whose packets are translated, and how |
 //! | `routes` | `[routes]`: which tables point here |
-//! | `sections` | the small sections: `[verify]`, `[conntrack]`, `[service]`, `[aws]` |
+//! | `sections` | the small sections: `[verify]`, `[conntrack]`, `[service]` |
+//! | `clouds` | what only one cloud needs: `[aws]`, `[huawei]`, `[openstack]`, `[plugin]` |
+//! | `secret` | a secret, which is never printed |
 //! | `load` | the layers, by figment; the only file that knows it |
 //! | `written` | lists of addresses and blocks, whose errors repeat what was written |
 //! | `check` | what a type alone can't refuse |
 
 mod check;
+mod clouds;
 mod load;
 mod nat;
 mod routes;
+mod secret;
 mod sections;
 mod written;
 
 use serde::{Deserialize, Serialize};
 
+pub use clouds::{
+    Aws, Huawei, HuaweiNextHop, Openstack, OpenstackRoutes, OpenstackSourceCheck, Plugin,
+};
 pub use load::{ConfigError, Layers};
 pub use nat::{
     FirewallChoice, Forward, InterfaceChoice, Mode, Nat, NetworkSpec, Persist, Protocol,
 };
 pub use routes::{OnStop, RouteGroup, Routes, TableSpec, Tables, Takeover};
-pub use sections::{Aws, Conntrack, ConntrackMax, Service, Verify};
+pub use secret::Secret;
+pub use sections::{Conntrack, ConntrackMax, Service, Verify};
 
 /// Everything that an operator can say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -43,6 +51,12 @@ pub struct Config {
     pub service: Service,
     /// What only AWS needs.
     pub aws: Aws,
+    /// What only Huawei Cloud needs.
+    pub huawei: Huawei,
+    /// What only OpenStack needs.
+    pub openstack: Openstack,
+    /// The program that speaks for any other cloud.
+    pub plugin: Plugin,
 }
 
 /// The clouds of the configuration file.

@@ -1,12 +1,8 @@
-//! The small sections: `[verify]`, `[conntrack]`, `[service]`, `[aws]`.
+//! The small sections: `[verify]`, `[conntrack]`, `[service]`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
-use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer, Serialize, de};
-
-use super::written;
-use crate::model::{InstanceId, NetworkId};
 
 /// `[verify]`: how natd proves that packets get out.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -69,34 +65,21 @@ pub struct Service {
     pub interval: Duration,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub listen: SocketAddr,
+    /// How many calls to the cloud may be under way at once.
+    pub concurrency: NonZeroUsize,
+    /// What a tick doesn't look at, since it would cost too much (a table that takes a call of its
+    /// own, on some clouds), is looked at within this time.
+    #[serde(with = "humantime_serde")]
+    pub audit: Duration,
 }
 
 impl Default for Service {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(30), listen: SocketAddr::from(([127, 0, 0, 1], 9750)) }
+        Self {
+            interval: Duration::from_secs(30),
+            listen: SocketAddr::from(([127, 0, 0, 1], 9750)),
+            concurrency: NonZeroUsize::MIN.saturating_add(7),
+            audit: Duration::from_secs(600),
+        }
     }
-}
-
-/// `[aws]`: all unset on an ordinary EC2 instance, where the metadata service and the SDK's own
-/// environment and profiles give everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Aws {
-    /// The URL of the EC2 API.
-    pub endpoint: Option<String>,
-    /// The URL of the metadata service.
-    pub metadata_endpoint: Option<String>,
-    /// A profile of the SDK's shared configuration.
-    pub profile: Option<String>,
-    /// The region.
-    pub region: Option<String>,
-    /// The availability zone.
-    pub availability_zone: Option<String>,
-    /// This instance.
-    pub instance_id: Option<InstanceId>,
-    /// Its VPC.
-    pub vpc_id: Option<NetworkId>,
-    /// The VPC's address blocks.
-    #[serde(deserialize_with = "written::blocks")]
-    pub vpc_cidrs: Vec<Ipv4Net>,
 }

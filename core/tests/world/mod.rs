@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroUsize,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -13,8 +14,8 @@ use ipnet::IpNet;
 use natd_core::{
     apply::{Attempt, Cloud, Outcome, Tools, apply},
     cloud::{
-        Instance, Interface, InterfaceFacts, Provider, RouteTable, RouteTables, SecurityRules,
-        TableFacts, TableSelector,
+        CheckSettings, Instance, Interface, InterfaceFacts, Provider, RouteTable, RouteTables,
+        SecurityRules, TableFacts, TableSelector,
     },
     desired::Desired,
     error::{Error, Kind, Result},
@@ -105,6 +106,7 @@ impl World {
             rules: state.rules,
             sysctls: state.sysctls,
             checks: state.checks,
+            check_settings: BTreeMap::new(),
             tables: TABLES.iter().map(|id| id.parse().expect("an id")).collect(),
             routes: state.routes,
         }
@@ -160,6 +162,7 @@ impl World {
                     addresses: Vec::new(),
                     subnet: "subnet-0".parse().expect("an id"),
                     source_dest_check,
+                    check_settings: None,
                     security: Ok(SecurityRules {
                         inbound: BTreeSet::new(),
                         inbound_by_reference: false,
@@ -187,6 +190,7 @@ impl World {
             network: &Network::default(),
             egress: None,
             patience: Duration::ZERO,
+            concurrency: NonZeroUsize::MIN,
         };
         let attempts = apply(&plan, &tools, &mut journal).await;
         (plan, attempts)
@@ -269,7 +273,7 @@ impl Interface for Port {
     fn facts(&self) -> &InterfaceFacts {
         &self.facts
     }
-    async fn set_source_dest_check(&self, enabled: bool) -> Result<()> {
+    async fn set_source_dest_check(&self, enabled: bool, _: Option<&CheckSettings>) -> Result<()> {
         self.world.change(format!("check {} {enabled}", self.facts.id), |state| {
             state.checks.insert(self.facts.id.clone(), enabled);
         })

@@ -14,7 +14,8 @@ use natd_core::{
     error::{Error, Kind, Result},
 };
 
-use super::{errors, patience::Patience, permissions::Action};
+use super::{errors, permissions::Action};
+use crate::patience::Patience;
 
 /// The client, with what its errors have to tell.
 pub(super) struct Api {

@@ -10,7 +10,7 @@ use aws_sdk_ec2::types::{
     NetworkInterfaceAttachment, NetworkInterfacePrivateIpAddress,
 };
 use natd_core::{
-    cloud::{Address, Interface, InterfaceFacts, SecurityRules},
+    cloud::{Address, CheckSettings, Interface, InterfaceFacts, SecurityRules},
     error::{Error, Kind, Result},
     model::SubnetId,
 };
@@ -95,7 +95,7 @@ impl Interface for Eni {
         &self.facts
     }
 
-    async fn set_source_dest_check(&self, enabled: bool) -> Result<()> {
+    async fn set_source_dest_check(&self, enabled: bool, _: Option<&CheckSettings>) -> Result<()> {
         let id = &self.facts.id;
         self.api
             .ec2
@@ -161,6 +161,7 @@ fn facts(interface: &NetworkInterface, security: Result<SecurityRules>) -> Resul
         addresses: addresses(interface),
         subnet: field(name, "subnetId", interface.subnet_id())?,
         source_dest_check: interface.source_dest_check().unwrap_or(true),
+        check_settings: None,
         security,
     })
 }

@@ -14,7 +14,6 @@ mod identity;
 mod interfaces;
 mod metadata;
 mod next_hop;
-mod patience;
 mod permissions;
 mod route_tables;
 mod security;
@@ -33,8 +32,9 @@ use natd_core::{
 use tokio::try_join;
 
 use self::{api::Api, identity::Identity, metadata::Metadata, subnets::Subnets};
+use crate::patience::Patience;
 
-pub use self::{patience::Patience, permissions::Action};
+pub use self::permissions::Action;
 
 /// The EC2 API, seen from one instance.
 pub struct Aws {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use natd_core::config;
-use natd_providers::aws::{Aws, Patience};
+use natd_providers::{aws::Aws, patience::Patience};
 use wiremock::{
     Mock, MockServer, ResponseTemplate,
     matchers::{body_string_contains, header, method, path},

@@ -97,7 +97,7 @@ async fn the_check_is_switched_on_the_interface_alone() {
     cloud.answer("DescribeSecurityGroups", GROUP).await;
     cloud.answer("ModifyNetworkInterfaceAttribute", "<return>true</return>").await;
     let interfaces = cloud.connect().await.interfaces().await.expect("listed");
-    interfaces[0].set_source_dest_check(false).await.expect("switched");
+    interfaces[0].set_source_dest_check(false, None).await.expect("switched");
     let forms = cloud.forms().await;
     let form = forms.last().expect("called");
     assert_eq!(field(form, "NetworkInterfaceId"), "eni-1");

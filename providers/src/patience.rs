@@ -1,4 +1,4 @@
-//! How patient the AWS provider is.
+//! How patient a provider is with its cloud.
 
 use std::time::Duration;
 
