@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::lab::Lab;
-use crate::lab::aws::endpoint::ApiCall;
+use crate::lab::calls::Call;
 use crate::lab::daemon::Daemon;
 use crate::lab::host::{Host, Reach};
 use crate::lab::natd::Run;
@@ -70,7 +70,7 @@ pub fn actions(lab: &Lab) -> Vec<String> {
 
 /// Those of them that change the cloud.
 pub fn writes(lab: &Lab) -> Vec<String> {
-    lab.api_log().into_iter().filter(ApiCall::is_write).map(|call| call.action).collect()
+    lab.api_log().into_iter().filter(Call::is_write).map(|call| call.action).collect()
 }
 
 /// Waits until the daemon has looked at cloud and host once from beginning to end, and found nothing to do.

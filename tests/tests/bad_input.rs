@@ -4,8 +4,8 @@
 use anyhow::{Result, ensure};
 use natd_tests::expect::{natd, writes};
 use natd_tests::lab::Lab;
-use natd_tests::lab::aws::endpoint::Fault;
 use natd_tests::lab::aws::{REGION, ZONE};
+use natd_tests::lab::calls::Fault;
 use natd_tests::lab::natd::{Run, run};
 use natd_tests::lab::owner::DEFAULT;
 use natd_tests::lab::state::State;
@@ -144,7 +144,7 @@ fn the_egress_interfaces_own_subnet_is_refused() -> Result<()> {
     let lab = &untouched.lab;
     lab.nat().write("etc/natd/conf.d/10-test.toml", &tables(&[&public, &private]))?;
     says(&natd(lab, 4, &["apply"])?, &words)?;
-    ensure!(lab.route(&public, DEFAULT)?.as_ref() == Some(&ids.internet_gateway));
+    ensure!(lab.route(&public, DEFAULT)?.as_ref() == Some(&ids.elsewhere));
     ensure!(lab.client("client-a").tcp() == Ok(NAT_PUBLIC), "{:?}", lab.client("client-a").tcp());
     Ok(())
 }
@@ -162,7 +162,7 @@ fn without_a_metadata_service_the_values_can_be_set_by_hand() -> Result<()> {
         "[aws]\nregion = {REGION:?}\navailability_zone = {ZONE:?}\ninstance_id = {:?}\nvpc_id = {:?}\n\
          vpc_cidrs = [\"10.10.0.0/16\", \"10.20.0.0/16\"]\n",
         lab.ids.instance("nat"),
-        lab.ids.vpc
+        lab.ids.network
     );
     lab.nat().write("etc/natd/conf.d/10-test.toml", &by_hand)?;
     // The role's credentials came from the metadata service, too.
@@ -258,7 +258,7 @@ fn a_denied_call_names_the_action_that_is_missing() -> Result<()> {
 /// Which is served by the VPC's main table.
 fn unassociated_subnet(lab: &Lab) -> Result<String> {
     let of = [
-        ("VpcId", lab.ids.vpc.as_str()),
+        ("VpcId", lab.ids.network.as_str()),
         ("CidrBlock", "10.10.7.0/24"),
         ("AvailabilityZone", ZONE),
     ];

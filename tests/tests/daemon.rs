@@ -83,7 +83,7 @@ fn the_data_path_outlives_the_daemon(back_end: BackEnd) -> Result<()> {
 
 fn stopping_gives_the_routes_back_if_told_to(back_end: BackEnd) -> Result<()> {
     let lab = Lab::aws().back_end(back_end).build()?;
-    let gateway = lab.ids.internet_gateway.as_str();
+    let gateway = lab.ids.elsewhere.as_str();
     let table = lab.ids.table("private-b");
     lab.point_route(table, DEFAULT, gateway)?;
     let mut daemon = serving_daemon(&lab, "[routes]\non_stop = \"restore\"\n")?;
@@ -143,7 +143,7 @@ fn health_and_metrics_say_how_it_is() -> Result<()> {
     assert!(metric("steps_done_total").is_some_and(|steps| steps >= 7));
 
     // Nobody can mend this but the owner of the cloud.
-    lab.owner("DisassociateAddress", &[("AssociationId", &lab.ids.association)])?;
+    lab.owner("DisassociateAddress", &[("AssociationId", &lab.ec2().association)])?;
     until("it is not ready", || get("/readyz").is_ok_and(|(code, _)| code == 503));
     let (_, text) = get("/readyz")?;
     assert!(text.starts_with("NAT does not work: way out"), "{text}");
@@ -152,7 +152,7 @@ fn health_and_metrics_say_how_it_is() -> Result<()> {
 
     let interface = lab.ids.interface("nat/eth0");
     let association =
-        [("AllocationId", lab.ids.allocation.as_str()), ("NetworkInterfaceId", interface)];
+        [("AllocationId", lab.ec2().allocation.as_str()), ("NetworkInterfaceId", interface)];
     lab.owner("AssociateAddress", &association)?;
     until("it is ready again", || get("/readyz").is_ok_and(|(code, _)| code == 200));
     assert_served(&lab);

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use natd_tests::expect::{natd, writes};
 use natd_tests::lab::Lab;
-use natd_tests::lab::aws::endpoint::Fault;
+use natd_tests::lab::calls::Fault;
 use natd_tests::lab::natd::{Run, run};
 use natd_tests::lab::owner::DEFAULT;
 use natd_tests::lab::state::State;
@@ -78,7 +78,7 @@ fn what_others_have_changed_since_stays_theirs() -> Result<()> {
     let (nat, ids) = (lab.nat(), &lab.ids);
     nat.namespace.set_sysctls(&[("net.ipv4.conf.eth0.rp_filter", "1")])?;
     natd(&lab, 0, &["apply"])?;
-    lab.point_route(ids.table("private-a"), DEFAULT, &ids.internet_gateway)?;
+    lab.point_route(ids.table("private-a"), DEFAULT, &ids.elsewhere)?;
     lab.remove_route(ids.table("private-b"), DEFAULT)?;
     lab.set_check(ids.interface("nat/eth0"), true)?;
     nat.namespace.set_sysctls(&[("net.ipv4.conf.eth0.rp_filter", "0")])?;
@@ -88,7 +88,7 @@ fn what_others_have_changed_since_stays_theirs() -> Result<()> {
     says(
         &run,
         &[
-            &format!("somebody has pointed it at {}", ids.internet_gateway),
+            &format!("somebody has pointed it at {}", ids.elsewhere),
             "somebody has removed it",
             "net.ipv4.conf.eth0.rp_filter: left alone, somebody has set it to 0",
             "it is on already",
@@ -96,7 +96,7 @@ fn what_others_have_changed_since_stays_theirs() -> Result<()> {
         ],
     )?;
     ensure!(writes(&lab).is_empty(), "{:?}", writes(&lab));
-    ensure!(target(&lab, "private-a")?.as_ref() == Some(&ids.internet_gateway));
+    ensure!(target(&lab, "private-a")?.as_ref() == Some(&ids.elsewhere));
     ensure!(target(&lab, "private-b")?.is_none());
     ensure!(nat.namespace.sysctl("net.ipv4.conf.eth0.rp_filter")? == "0");
     ensure!(nat.read(JOURNAL).is_none(), "the journal is left");

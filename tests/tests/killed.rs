@@ -59,7 +59,7 @@ impl Scene {
         nat.namespace.set_sysctls(&SYSCTLS)?;
         // One private table has its NAT instance already; both have routes to elsewhere.
         lab.point_route(ids.table("private-a"), DEFAULT, ids.interface("client-b/eth0"))?;
-        lab.point_route(ids.table("private-a"), "198.18.0.0/15", &ids.internet_gateway)?;
+        lab.point_route(ids.table("private-a"), "198.18.0.0/15", &ids.elsewhere)?;
         lab.point_route(ids.table("private-b"), "172.31.0.0/16", ids.interface("client-a/eth0"))?;
         let (before, rules_before) = (State::of(&lab)?, rules(&lab)?);
         Ok(Self { lab, before, rules_before })
@@ -185,10 +185,8 @@ fn a_route_that_somebody_changed_meanwhile_stays_theirs() -> Result<()> {
     let (lab, ids) = (&scene.lab, &scene.lab.ids);
     let last_check = Moment::Answer { action: "ModifyNetworkInterfaceAttribute", nth: 1 };
     scene.succeeds(&["apply"])?;
-    let theirs = [
-        ("private-a", ids.internet_gateway.as_str()),
-        ("private-b", ids.interface("client-a/eth0")),
-    ];
+    let theirs =
+        [("private-a", ids.elsewhere.as_str()), ("private-b", ids.interface("client-a/eth0"))];
     for (table, target) in theirs {
         lab.point_route(ids.table(table), DEFAULT, target)?;
     }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use natd_tests::lab::Lab;
-use natd_tests::lab::aws::endpoint::Fault;
+use natd_tests::lab::calls::Fault;
 use natd_tests::lab::http::{Request, Response, send};
 use natd_tests::lab::topology::ENDPOINT;
 

@@ -51,9 +51,9 @@ fn add(lab: &Lab, piece: Piece) {
             }
         }
         Piece::PublicAddress => {
-            call(lab, "AssociateAddress", &[("AllocationId", &ids.allocation), ("NetworkInterfaceId", interface)]);
+            call(lab, "AssociateAddress", &[("AllocationId", &lab.ec2().allocation), ("NetworkInterfaceId", interface)]);
         }
-        Piece::InternetRoute => default_route(lab, ids.table("public"), ("GatewayId", &ids.internet_gateway)),
+        Piece::InternetRoute => default_route(lab, ids.table("public"), ("GatewayId", &ids.elsewhere)),
         Piece::GroupLetsIn => let_everything("Ingress"),
         Piece::GroupLetsOut => let_everything("Egress"),
     }
@@ -66,7 +66,7 @@ fn take_away(lab: &Lab, piece: Piece) {
     let group = ids.group("nat");
     match piece {
         Piece::PublicAddress => {
-            call(lab, "DisassociateAddress", &[("AssociationId", &ids.association)]);
+            call(lab, "DisassociateAddress", &[("AssociationId", &lab.ec2().association)]);
         }
         Piece::InternetRoute => call(
             lab,

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use natd_tests::expect::{HEALING, actions, assert_served, natd, serving_daemon};
 use natd_tests::lab::Lab;
-use natd_tests::lab::aws::endpoint::Fault;
 use natd_tests::lab::back_end::BackEnd;
+use natd_tests::lab::calls::Fault;
 use natd_tests::lab::owner::DEFAULT;
 use natd_tests::on_every_back_end;
 use natd_tests::wait::until;

@@ -18,7 +18,7 @@ on_every_back_end!(
 fn a_foreign_route_is_taken_over_and_given_back(back_end: BackEnd) -> Result<()> {
     let lab = Lab::aws().back_end(back_end).build()?;
     let (a, b) = (lab.ids.table("private-a"), lab.ids.table("private-b"));
-    let (gateway, other) = (lab.ids.internet_gateway.as_str(), lab.ids.interface("client-b/eth0"));
+    let (gateway, other) = (lab.ids.elsewhere.as_str(), lab.ids.interface("client-b/eth0"));
     lab.point_route(a, DEFAULT, gateway)?;
     lab.point_route(b, DEFAULT, other)?;
     let plan = natd(&lab, 2, &["plan", "--detailed-exitcode"])?;

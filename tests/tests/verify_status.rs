@@ -116,7 +116,7 @@ fn obstacles_are_warned_of_by_plan_status_and_daemon() -> Result<()> {
             ("IpPermissions.1.IpRanges.1.CidrIp", peer),
         ]
     };
-    lab.owner("DisassociateAddress", &[("AssociationId", &ids.association)])?;
+    lab.owner("DisassociateAddress", &[("AssociationId", &lab.ec2().association)])?;
     lab.remove_route(ids.table("public"), DEFAULT)?;
     lab.owner("RevokeSecurityGroupIngress", &anything_for("10.20.0.0/16"))?;
     lab.owner("RevokeSecurityGroupEgress", &anything_for(DEFAULT))?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::report::Section;
 use crate::expect::{after_a_quiet_tick, full_ticks, natd, serving_daemon};
 use crate::lab::Lab;
-use crate::lab::aws::endpoint::{ApiCall, Fault};
+use crate::lab::calls::{Call, Fault};
 use crate::wait::until;
 
 /// Every call is answered this late, so that who waits for an answer can be told from who doesn't.
@@ -80,14 +80,14 @@ pub fn measure() -> Result<Section> {
     Ok(section)
 }
 
-fn calls_of_apply(lab: &Lab) -> Result<Vec<ApiCall>> {
+fn calls_of_apply(lab: &Lab) -> Result<Vec<Call>> {
     lab.api_log_clear();
     natd(lab, 0, &["apply"])?;
     Ok(lab.api_log())
 }
 
 /// The calls of the most talkative of some ticks that change nothing.
-fn calls_of_a_tick(lab: &Lab, configuration: &str) -> Result<Vec<ApiCall>> {
+fn calls_of_a_tick(lab: &Lab, configuration: &str) -> Result<Vec<Call>> {
     let daemon = serving_daemon(lab, configuration)?;
     after_a_quiet_tick(lab, &daemon);
     delay(lab);
@@ -118,14 +118,14 @@ fn manage(lab: &Lab, table: &str) -> Result<()> {
     lab.tag(table, "natd", "managed")
 }
 
-fn writes(calls: &[ApiCall]) -> usize {
+fn writes(calls: &[Call]) -> usize {
     calls.iter().filter(|call| call.is_write()).count()
 }
 
 /// Calls by the turns in which they were made: a call is of the same turn as an earlier one if it came in before that
 /// one can have been answered.
-fn waves(calls: &[ApiCall]) -> Vec<Vec<&ApiCall>> {
-    let mut waves: Vec<Vec<&ApiCall>> = Vec::new();
+fn waves(calls: &[Call]) -> Vec<Vec<&Call>> {
+    let mut waves: Vec<Vec<&Call>> = Vec::new();
     for call in calls {
         match waves.last_mut() {
             Some(wave) if wave.first().is_some_and(|first| call.at < first.at + DELAY) => {
@@ -138,7 +138,7 @@ fn waves(calls: &[ApiCall]) -> Vec<Vec<&ApiCall>> {
 }
 
 /// `DescribeSubnets; CreateRoute + CreateRoute`.
-fn in_words(calls: &[ApiCall]) -> String {
+fn in_words(calls: &[Call]) -> String {
     let waves = waves(calls).into_iter().map(|wave| {
         wave.into_iter().map(|call| call.action.as_str()).collect::<Vec<_>>().join(" + ")
     });

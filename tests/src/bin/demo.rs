@@ -131,7 +131,7 @@ fn drawing(lab: &Lab) -> String {
   private-b {private_b}: no default route
   public    {public}: 0.0.0.0/0 to the internet gateway
   {interface} of nat: source/destination check on",
-        vpc = lab.ids.vpc,
+        vpc = lab.ids.network,
         private_a = table("private-a"),
         private_b = table("private-b"),
         public = table("public"),

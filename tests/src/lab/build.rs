@@ -1,56 +1,72 @@
-//! Makes a lab: the slow start of the API first, the wires meanwhile, then the cloud's state, and at last who reads it.
+//! Makes a lab: the slow start of the cloud's servers first, the wires meanwhile, then the cloud's state, and at last who
+//! reads it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::aws::api::Api;
-use super::aws::endpoint::Endpoint;
-use super::aws::moto::Moto;
-use super::aws::{read, seed};
 use super::back_end::BackEnd;
+use super::cloud::{CloudKind, Ground};
 use super::fabric::{Fabric, Nudge, gateway};
 use super::host::Host;
+use super::ids::Ids;
 use super::internet::{InternetHost, Pings};
 use super::name::{LabName, reap_orphans};
 use super::natd::Nat;
 use super::network::Network;
-use super::topology::{INTERNET_HOST, Instance, Topology, interface_name};
+use super::picture::Picture;
+use super::topology::{INTERNET_HOST, Instance, Shape, Topology, interface_name};
 use super::{Folder, Lab};
 
 /// What a lab is to have.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    clients: u8,
-    two_interfaces: bool,
-    secondary: Vec<Ipv4Addr>,
+    cloud: CloudKind,
+    shape: Shape,
     back_end: Option<BackEnd>,
 }
 
-impl Default for Builder {
-    fn default() -> Self {
-        Self { clients: 2, two_interfaces: false, secondary: Vec::new(), back_end: None }
-    }
-}
-
 impl Builder {
+    pub fn of(cloud: CloudKind) -> Self {
+        Self { cloud, shape: cloud.shape(), back_end: None }
+    }
+
     /// How many private clients, 2 by default: `client-a` and all odd ones in `private-a`, the others in `private-b`.
     pub fn clients(mut self, clients: u8) -> Self {
-        self.clients = clients;
+        self.shape.clients = clients;
         self
     }
 
     /// Gives the NAT instance a second interface, `eth1`, in the subnet `nat-inside`.
     pub fn two_interfaces(mut self) -> Self {
-        self.two_interfaces = true;
+        self.shape.two_interfaces = true;
+        self
+    }
+
+    /// Puts the NAT instance's first interface into the subnet `private-a`, whose clients it is to serve.
+    pub fn nat_in_private_subnet(mut self) -> Self {
+        self.shape.nat_subnet = "private-a";
+        self
+    }
+
+    /// Gives the NAT instance no public address.
+    pub fn without_public_address(mut self) -> Self {
+        self.shape.nat_public = false;
+        self
+    }
+
+    /// Gives a client a public address of its own.
+    pub fn public_client(mut self, name: &str) -> Self {
+        self.shape.public_clients.insert(name.to_owned());
         self
     }
 
     /// Gives the NAT instance's first interface a further private address of `10.10.1.0/24`. The instance isn't told.
     pub fn secondary_address(mut self, address: Ipv4Addr) -> Self {
-        self.secondary.push(address);
+        self.shape.secondary.push(address);
         self
     }
 
@@ -67,29 +83,32 @@ impl Builder {
         }
         reap_orphans()?;
         let name = LabName::unique()?;
-        let topology = Topology::new(self.clients, self.two_interfaces, &self.secondary);
+        let topology = Topology::new(&self.shape);
         let folder = Folder(name.folder());
         let root = folder.0.join("root");
         fs::create_dir_all(&root).with_context(|| format!("making {}", root.display()))?;
 
         let router = Network::router(&name)?;
-        let mut moto = Moto::start(&router, &folder.0)?;
+        let nudge = Nudge::default();
+        let ground = Ground {
+            name: name.clone(),
+            router: router.clone(),
+            folder: folder.0.clone(),
+            changed: nudge.clone(),
+        };
+        let starting = self.cloud.start(ground)?;
         let network = Network::lay(&name, router.clone(), &topology)?;
         gateway::install_guard(&router)?;
-        moto.wait(&router)?;
-
-        let nudge = Nudge::default();
-        let api = Api::new(router.clone(), nudge.clone());
-        let ids = seed::seed(&api, &topology)?;
-        let endpoint = Endpoint::start(&router, api.clone())?;
-        let (reading, vpc) = (api.clone(), ids.vpc.clone());
+        let cloud = starting.seed(&topology)?;
+        let ids = cloud.ids().clone();
         let wires = network
             .ports
             .iter()
             .map(|(name, wire)| (ids.interface(name).to_owned(), wire.clone()))
             .collect();
-        let fabric = Fabric::start(router, wires, &nudge, move || read::read(&reading, &vpc));
-        connect(&network, &topology, &ids, &api)?;
+        let reading = Arc::clone(&cloud);
+        let fabric = Fabric::start(router, wires, &nudge, move || reading.picture());
+        connect(&network, &topology, &ids, &cloud.picture()?)?;
         let internet = InternetHost::start(&network.internet)?;
 
         let mut hosts: BTreeMap<String, Host> = topology
@@ -97,16 +116,15 @@ impl Builder {
             .iter()
             .map(|of| (of.name.clone(), host(&network, of, internet.pings())))
             .collect();
-        let nat = Nat::new(hosts.remove("nat").context("a topology without a NAT instance")?, root);
+        let nat = hosts.remove("nat").context("a topology without a NAT instance")?;
+        let nat = Nat::new(nat, root, cloud.environment());
         let mut lab = Lab {
             ids,
             topology,
             fabric,
             metadata: None,
-            endpoint,
-            api,
+            cloud,
             _internet: internet,
-            moto,
             nat,
             clients: hosts,
             network,
@@ -114,6 +132,7 @@ impl Builder {
         };
         lab.sync()?;
         lab.start_metadata()?;
+        lab.cloud.furnish(&lab.nat)?;
         lab.nat.configure(&lab.default_config())?;
         if let Some(back_end) = self.back_end {
             lab.nat.use_back_end(back_end)?;
@@ -125,16 +144,13 @@ impl Builder {
 impl Lab {
     /// A configuration that serves the private tables and proves itself against the internet host.
     pub fn default_config(&self) -> String {
-        format!(
-            "provider = \"aws\"\n\n[routes]\ntables = {:?}\n\n[verify]\ntargets = [\"{INTERNET_HOST}:80\"]\n",
-            self.ids.private_tables()
-        )
+        let configuration = self.cloud.configuration();
+        format!("{configuration}\n[verify]\ntargets = [\"{INTERNET_HOST}:80\"]\n")
     }
 }
 
 /// Tells the instances what DHCP would.
-fn connect(network: &Network, topology: &Topology, ids: &seed::Ids, api: &Api) -> Result<()> {
-    let picture = read::read(api, &ids.vpc)?;
+fn connect(network: &Network, topology: &Topology, ids: &Ids, picture: &Picture) -> Result<()> {
     for instance in &topology.instances {
         let mac = |number| {
             let name = interface_name(&instance.name, number);

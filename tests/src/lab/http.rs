@@ -124,6 +124,7 @@ fn answer(
 }
 
 /// Sends one request over a fresh connection and reads the whole answer. Waits `patience` for each piece of it.
+/// A request that is passed on keeps the host that it was made for, which its signature may cover.
 pub fn send(
     mut stream: TcpStream,
     host: SocketAddr,
@@ -131,6 +132,7 @@ pub fn send(
     patience: Duration,
 ) -> Result<Response> {
     stream.set_read_timeout(Some(patience))?;
+    let host = request.header("host").map_or_else(|| host.to_string(), ToOwned::to_owned);
     let first = format!("{} {} HTTP/1.1\r\nhost: {host}", request.method, request.target);
     write_message(&mut stream, &first, &request.headers, &request.body)?;
     let mut reader = BufReader::new(stream);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::Lab;
-use super::aws::endpoint::Fault;
+use super::calls::Fault;
 use super::daemon::Daemon;
 use super::natd::{Nat, run};
 

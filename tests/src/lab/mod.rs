@@ -16,7 +16,10 @@
 //!
 //! - [`build`]: makes a lab; start here.
 //! - [`topology`]: the shape of its cloud, and its fixed addresses.
-//! - [`aws`]: the cloud's API and its metadata service.
+//! - [`cloud`]: what a cloud is to the lab. Each is a folder: [`aws`].
+//! - [`ids`]: what the cloud calls what the lab made in it.
+//! - [`endpoint`]: a cloud's API as instances reach it; [`calls`]: the log of their calls, and faults on demand.
+//! - [`metadata`]: the metadata service, as every port has it.
 //! - [`picture`]: what the network should look like, in neutral words.
 //! - [`fabric`]: makes the network behave so.
 //! - [`network`]: the wires; [`namespace`]: one machine; [`name`]: what they are called.
@@ -30,14 +33,19 @@
 pub mod aws;
 pub mod back_end;
 pub mod build;
+pub mod calls;
+pub mod cloud;
 pub mod daemon;
+pub mod endpoint;
 pub mod fabric;
 pub mod flow;
 pub mod host;
 pub mod http;
 pub mod icmp;
+pub mod ids;
 pub mod internet;
 pub mod killed;
+pub mod metadata;
 pub mod name;
 pub mod namespace;
 pub mod natd;
@@ -48,21 +56,21 @@ pub mod run;
 pub mod state;
 pub mod topology;
 
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use aws::api::Api;
-use aws::endpoint::{ApiCall, Endpoint, Fault};
-use aws::metadata::Metadata;
-use aws::moto::Moto;
-use aws::read::STANDS_FOR;
-use aws::seed::Ids;
+use build::Builder;
+use calls::{ANY, Call, Fault};
+use cloud::{Cloud, CloudKind};
 use fabric::Fabric;
 use host::Host;
+use ids::Ids;
 use internet::InternetHost;
+use metadata::Metadata;
 use natd::Nat;
 use network::Network;
 use topology::Topology;
@@ -77,10 +85,8 @@ pub struct Lab {
     pub topology: Topology,
     fabric: Fabric,
     metadata: Option<Metadata>,
-    endpoint: Endpoint,
-    api: Api,
+    cloud: Arc<dyn Cloud>,
     _internet: InternetHost,
-    moto: Moto,
     nat: Nat,
     clients: BTreeMap<String, Host>,
     network: Network,
@@ -98,9 +104,23 @@ impl Drop for Folder {
 }
 
 impl Lab {
-    /// A lab of AWS, with options.
-    pub fn aws() -> build::Builder {
-        build::Builder::default()
+    /// A lab of that cloud, with options.
+    pub fn of(cloud: CloudKind) -> Builder {
+        Builder::of(cloud)
+    }
+
+    /// The cloud, as every cloud is.
+    pub fn cloud(&self) -> &dyn Cloud {
+        self.cloud.as_ref()
+    }
+
+    /// The cloud, as what it is: `lab.cloud_of::<Aws>()`.
+    ///
+    /// # Panics
+    /// If it is another.
+    pub fn cloud_of<C: Cloud>(&self) -> &C {
+        let cloud: &dyn Any = self.cloud.as_ref();
+        cloud.downcast_ref().unwrap_or_else(|| panic!("the lab's cloud is {}", self.cloud.kind()))
     }
 
     /// The NAT instance, on which natd was not run yet.
@@ -126,11 +146,6 @@ impl Lab {
         &self.network
     }
 
-    /// The cloud's API, as its owner calls it: not in [`api_log`](Self::api_log), and never faulty.
-    pub fn api(&self) -> &Api {
-        &self.api
-    }
-
     /// Brings the network in step with the cloud now, and returns once it is.
     ///
     /// The network follows every change by itself within some ten milliseconds; this waits until it has.
@@ -139,41 +154,28 @@ impl Lab {
     }
 
     /// The calls that instances made, in order.
-    pub fn api_log(&self) -> Vec<ApiCall> {
-        self.endpoint.calls()
+    pub fn api_log(&self) -> Vec<Call> {
+        self.cloud.calls().log()
     }
 
     /// Forgets the calls that instances made so far.
     pub fn api_log_clear(&self) {
-        self.endpoint.forget_calls();
-    }
-
-    /// The actions that the API server itself recorded, without the lab's own calls. It forgets none.
-    pub fn api_recording(&self) -> Result<Vec<String>> {
-        self.moto.recorded_actions()
+        self.cloud.calls().forget();
     }
 
     /// Has the next `times` calls of an action go wrong.
     pub fn fail(&self, action: &str, fault: Fault, times: usize) {
-        self.endpoint.fail(action, fault, times);
+        self.cloud.calls().fail(action, fault, times);
+    }
+
+    /// Has the next `times` calls of any action go wrong.
+    pub fn fail_all(&self, fault: Fault, times: usize) {
+        self.fail(ANY, fault, times);
     }
 
     /// Has no further call go wrong.
     pub fn heal(&self) {
-        self.endpoint.heal();
-    }
-
-    /// Has the NAT instance's public address stand for this one of its private addresses.
-    pub fn associate_public_address(&self, private: Ipv4Addr) -> Result<()> {
-        self.api.call(
-            "CreateTags",
-            &[
-                ("ResourceId.1", self.ids.allocation.as_str()),
-                ("Tag.1.Key", STANDS_FOR),
-                ("Tag.1.Value", &private.to_string()),
-            ],
-        )?;
-        self.sync()
+        self.cloud.calls().heal();
     }
 
     /// How many packets wanted to leave for the internet without a public address since the lab began.
@@ -189,8 +191,11 @@ impl Lab {
     /// Starts the metadata service again.
     pub fn start_metadata(&mut self) -> Result<()> {
         self.metadata = None;
-        self.metadata =
-            Some(Metadata::start(self.wires_by_id()?.into_iter(), &self.fabric.current())?);
+        self.metadata = Some(Metadata::start(
+            self.cloud(),
+            self.wires_by_id()?.into_iter(),
+            &self.fabric.current(),
+        )?);
         Ok(())
     }
 

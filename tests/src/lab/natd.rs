@@ -17,7 +17,6 @@ use super::back_end::BackEnd;
 use super::daemon::Daemon;
 use super::host::{Host, PATIENCE};
 use super::http::{Request, send};
-use super::topology::ENDPOINT;
 
 /// A run that takes longer hangs.
 const LONGEST_RUN: Duration = Duration::from_secs(90);
@@ -25,13 +24,17 @@ const LONGEST_RUN: Duration = Duration::from_secs(90);
 /// Where natd serves health and metrics, unless told otherwise.
 const HEALTH: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9750));
 
+/// How the names of variables begin that natd, or a cloud's own tool, would read.
+const CLOUDS_AND_NATD: [&str; 4] = ["AWS_", "HUAWEICLOUD_", "OS_", "NATD_"];
+
 /// The NAT instance.
 #[derive(Debug)]
 pub struct Nat {
     pub(super) host: Host,
     /// What natd is given as `--root`.
     pub root: PathBuf,
-    pub(super) endpoint: String,
+    /// What natd finds in its environment of the cloud.
+    environment: Vec<(&'static str, String)>,
     /// Where programs are looked for ahead of the usual places.
     pub(super) programs: Option<PathBuf>,
 }
@@ -55,8 +58,8 @@ pub struct Run {
 }
 
 impl Nat {
-    pub(super) fn new(host: Host, root: PathBuf) -> Self {
-        Self { host, root, endpoint: format!("http://{ENDPOINT}"), programs: None }
+    pub(super) fn new(host: Host, root: PathBuf, environment: Vec<(&'static str, String)>) -> Self {
+        Self { host, root, environment, programs: None }
     }
 
     /// Writes `/etc/natd/natd.toml`.
@@ -85,8 +88,8 @@ impl Nat {
         fs::read_to_string(self.root.join(path)).ok()
     }
 
-    /// natd with these arguments, ready to run in the instance. Everything it knows of the cloud beside the endpoint
-    /// of the API, which is the lab's, it has from the metadata service.
+    /// natd with these arguments, ready to run in the instance. Of the cloud it is told what the cloud's
+    /// [`environment`](super::cloud::Cloud::environment) says, and nothing of the tests' own.
     pub fn command<S: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = S>,
@@ -112,7 +115,7 @@ impl Nat {
         command.arg("--root").arg(&self.root).args(arguments);
         forget_environment(&mut command);
         command
-            .env("AWS_ENDPOINT_URL_EC2", &self.endpoint)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("HOME", &self.root)
             .stdin(Stdio::null());
         if let Some(programs) = &self.programs {
@@ -150,7 +153,7 @@ impl Nat {
 pub fn forget_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
-        if name_text.starts_with("AWS_") || name_text.starts_with("NATD_") {
+        if CLOUDS_AND_NATD.iter().any(|prefix| name_text.starts_with(prefix)) {
             command.env_remove(&name);
         }
     }

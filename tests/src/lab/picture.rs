@@ -16,6 +16,9 @@ pub struct Picture {
     pub tables: BTreeMap<String, Table>,
     /// Private addresses by the public address that stands for them on the internet.
     pub public: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// Whether a public address outranks the default route of its port's table: what the port sends from the private
+    /// address that it stands for goes straight to the internet, if no narrower route leads elsewhere.
+    pub public_outranks_default: bool,
 }
 
 /// A port of the virtual network: a network interface of an instance.
@@ -35,6 +38,11 @@ pub struct Port {
     pub table: String,
     /// Whether packets that are neither from nor to its own addresses are dropped.
     pub source_check: bool,
+    /// Blocks whose addresses count as its own where that is checked.
+    pub pairs: BTreeSet<Ipv4Net>,
+    /// What DHCP tells the instance to send straight to a neighbour in the subnet, past the subnet's table: where to by
+    /// destination. A neighbour that isn't there, or is dead, gets nothing.
+    pub host_routes: BTreeMap<Ipv4Net, Ipv4Addr>,
     pub groups: Vec<String>,
     /// What may come in, from where. Replies may always.
     pub ingress: BTreeSet<Allow>,

@@ -13,17 +13,7 @@ pub struct State(BTreeMap<String, String>);
 impl State {
     /// The state as it is now.
     pub fn of(lab: &Lab) -> Result<Self> {
-        let mut state = BTreeMap::new();
-        for (name, id) in &lab.ids.tables {
-            let answer = lab.api().call("DescribeRouteTables", &[("RouteTableId.1", id)])?;
-            let routes =
-                answer.at("routeTableSet/item/routeSet").map(|routes| format!("{routes:#?}"));
-            state.insert(format!("routes of {name}"), routes.unwrap_or_default());
-        }
-        for (name, id) in &lab.ids.interfaces {
-            let check = lab.checks(id)?.to_string();
-            state.insert(format!("source/destination check of {name}"), check);
-        }
+        let mut state = lab.cloud().state()?;
         let nat = lab.nat();
         let keys = "net.ipv[46].(ip_forward|conf.*(forwarding|rp_filter|_redirects|accept_ra))";
         let sysctls = nat.sh(&format!("sysctl -a 2>/dev/null | grep -E '{keys} ='"))?;

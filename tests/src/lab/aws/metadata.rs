@@ -1,51 +1,20 @@
 //! The instance metadata service, version 2 alone: a token first, then answers.
-//!
-//! One server listens in each port's namespace, so whoever asks is known by the port that the question came through:
-//! a packet that an instance forwards gets that instance's answers, as on EC2.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
-
 use super::super::fabric::Current;
-use super::super::http::{Request, Response, Server};
-use super::super::network::PortWire;
-use super::super::topology::METADATA;
+use super::super::http::{Request, Response};
 use super::metadata_tree::tree;
 
 /// The longest life of a token, in seconds.
 const LONGEST: u32 = 21_600;
 const TOKEN_PATH: &str = "/latest/api/token";
 
-/// The servers of all ports. They stop when dropped.
-#[derive(Debug)]
-pub struct Metadata {
-    _servers: Vec<Server>,
-}
-
-impl Metadata {
-    /// Serves the `ports`, which come with the cloud's ids, from what the fabric read last.
-    pub fn start<'a>(
-        ports: impl Iterator<Item = (String, &'a PortWire)>,
-        current: &Current,
-    ) -> Result<Self> {
-        let mut servers = Vec::new();
-        for (id, wire) in ports {
-            let service = Service { port: id, current: Arc::clone(current), ..Service::default() };
-            let address = SocketAddr::from((METADATA, 80));
-            servers.push(Server::start(&wire.namespace, address, move |request| {
-                Some(service.answer(&request))
-            })?);
-        }
-        Ok(Self { _servers: servers })
-    }
-}
-
+/// The service of one port.
 #[derive(Debug, Default)]
-struct Service {
+pub struct Service {
     port: String,
     current: Current,
     issued: AtomicU64,
@@ -53,7 +22,12 @@ struct Service {
 }
 
 impl Service {
-    fn answer(&self, request: &Request) -> Response {
+    /// Tells what the fabric read last.
+    pub fn new(port: &str, current: &Current) -> Self {
+        Self { port: port.to_owned(), current: Arc::clone(current), ..Self::default() }
+    }
+
+    pub fn answer(&self, request: &Request) -> Response {
         match (request.method.as_str(), request.target.as_str()) {
             ("PUT", TOKEN_PATH) => self.issue(request),
             ("GET" | "HEAD", target) => self.look_up(request, target),

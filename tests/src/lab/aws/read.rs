@@ -31,6 +31,7 @@ pub fn read(api: &Api, vpc: &str) -> Result<Picture> {
     Ok(Picture {
         network: vpc.to_owned(),
         networks: network_blocks(&api.call("DescribeVpcs", &[("VpcId.1", vpc)])?)?,
+        public_outranks_default: false,
         public: public_addresses(&api.call("DescribeAddresses", &[])?, &ports)?,
         tables: route_tables(&tables, &gateways)?,
         ports,
@@ -74,6 +75,8 @@ impl Surroundings {
                 .to_owned(),
             // Only a plain "false" switches it off.
             source_check: item.text("sourceDestCheck") != Some("false"),
+            pairs: BTreeSet::new(),
+            host_routes: BTreeMap::new(),
             ingress: self.groups.ingress(&groups),
             egress: self.groups.egress(&groups),
             instance,

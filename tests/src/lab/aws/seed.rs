@@ -1,81 +1,36 @@
 //! Makes the lab's topology in an empty account, by the API, and keeps the ids that came of it.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
 
-use super::super::topology::{Instance, NAT_PUBLIC, NETWORKS, Role, Topology, interface_name};
+use super::super::ids::Ids;
+use super::super::topology::{Instance, NETWORKS, Role, Topology, interface_name};
 use super::ZONE;
 use super::api::Api;
 use super::xml::Xml;
 
-/// The ids of what the lab made, by the lab's own names.
+/// What was made, with what only AWS has.
 #[derive(Clone, Debug, Default)]
-pub struct Ids {
-    pub vpc: String,
-    pub internet_gateway: String,
-    /// `public`, `private-a`, `private-b`, and `nat-inside` where the NAT instance has two interfaces.
-    pub subnets: BTreeMap<String, String>,
-    /// By the subnet they serve, and `main`, which serves none of them.
-    pub tables: BTreeMap<String, String>,
-    /// `clients` and `nat`.
-    pub groups: BTreeMap<String, String>,
-    /// `nat`, `client-a`, ...
-    pub instances: BTreeMap<String, String>,
-    /// `nat/eth0`, `nat/eth1`, `client-a/eth0`, ...
-    pub interfaces: BTreeMap<String, String>,
-    /// The allocation of the NAT instance's public address.
+pub struct Seeded {
+    pub ids: Ids,
     pub allocation: String,
-    /// The association of the NAT instance's public address.
     pub association: String,
 }
 
-/// The methods give the id of what has that name, and panic if the lab has no such thing.
-impl Ids {
-    pub fn subnet(&self, name: &str) -> &str {
-        named("subnet", &self.subnets, name)
-    }
-
-    pub fn table(&self, name: &str) -> &str {
-        named("route table", &self.tables, name)
-    }
-
-    pub fn group(&self, name: &str) -> &str {
-        named("security group", &self.groups, name)
-    }
-
-    pub fn instance(&self, name: &str) -> &str {
-        named("instance", &self.instances, name)
-    }
-
-    pub fn interface(&self, name: &str) -> &str {
-        named("interface", &self.interfaces, name)
-    }
-
-    /// The private tables, which a NAT instance is to serve.
-    pub fn private_tables(&self) -> Vec<&str> {
-        let private = self.tables.iter().filter(|(name, _)| name.starts_with("private"));
-        private.map(|(_, id)| id.as_str()).collect()
-    }
-}
-
-fn named<'a>(kind: &str, ids: &'a BTreeMap<String, String>, name: &str) -> &'a str {
-    ids.get(name).unwrap_or_else(|| panic!("the lab has no {kind} {name}, but {:?}", ids.keys()))
-}
-
 /// Makes everything.
-pub fn seed(api: &Api, topology: &Topology) -> Result<Ids> {
+pub fn seed(api: &Api, topology: &Topology) -> Result<Seeded> {
     let mut ids = Ids::default();
     network(api, &mut ids)?;
     for subnet in &topology.subnets {
         let block = subnet.block.to_string();
-        let zone = [("VpcId", ids.vpc.as_str()), ("CidrBlock", &block), ("AvailabilityZone", ZONE)];
+        let zone =
+            [("VpcId", ids.network.as_str()), ("CidrBlock", &block), ("AvailabilityZone", ZONE)];
         let subnet_id = id(&api.call("CreateSubnet", &zone)?, "subnetId")?;
-        let table = id(&api.call("CreateRouteTable", &[("VpcId", &ids.vpc)])?, "routeTableId")?;
+        let table = id(&api.call("CreateRouteTable", &[("VpcId", &ids.network)])?, "routeTableId")?;
         api.call("AssociateRouteTable", &[("RouteTableId", &table), ("SubnetId", &subnet_id)])?;
         if subnet.public {
-            let gateway = ids.internet_gateway.as_str();
+            let gateway = ids.elsewhere.as_str();
             api.call(
                 "CreateRoute",
                 &[
@@ -92,28 +47,36 @@ pub fn seed(api: &Api, topology: &Topology) -> Result<Ids> {
     for instance in &topology.instances {
         launch(api, &mut ids, instance)?;
     }
-    public_address(api, &mut ids)?;
-    Ok(ids)
+    let mut seeded = Seeded { ids, ..Seeded::default() };
+    for (instance, number, interface) in topology.interfaces() {
+        let Some(public) = interface.public else { continue };
+        let id = seeded.ids.interface(&interface_name(&instance.name, number));
+        let (allocation, association) = public_address(api, public, id)?;
+        if instance.role == Role::Nat {
+            (seeded.allocation, seeded.association) = (allocation, association);
+        }
+    }
+    Ok(seeded)
 }
 
 fn network(api: &Api, ids: &mut Ids) -> Result<()> {
     let [first, others @ ..] = NETWORKS;
-    ids.vpc = id(&api.call("CreateVpc", &[("CidrBlock", &first.to_string())])?, "vpcId")?;
+    ids.network = id(&api.call("CreateVpc", &[("CidrBlock", &first.to_string())])?, "vpcId")?;
     for other in others {
         api.call(
             "AssociateVpcCidrBlock",
-            &[("VpcId", ids.vpc.as_str()), ("CidrBlock", &other.to_string())],
+            &[("VpcId", ids.network.as_str()), ("CidrBlock", &other.to_string())],
         )?;
     }
     let main = api.call(
         "DescribeRouteTables",
-        &[("Filter.1.Name", "vpc-id"), ("Filter.1.Value.1", &ids.vpc)],
+        &[("Filter.1.Name", "vpc-id"), ("Filter.1.Value.1", &ids.network)],
     )?;
     ids.tables.insert("main".to_owned(), id(&main, "routeTableId")?);
-    ids.internet_gateway = id(&api.call("CreateInternetGateway", &[])?, "internetGatewayId")?;
+    ids.elsewhere = id(&api.call("CreateInternetGateway", &[])?, "internetGatewayId")?;
     api.call(
         "AttachInternetGateway",
-        &[("VpcId", ids.vpc.as_str()), ("InternetGatewayId", &ids.internet_gateway)],
+        &[("VpcId", ids.network.as_str()), ("InternetGatewayId", &ids.elsewhere)],
     )?;
     Ok(())
 }
@@ -121,7 +84,8 @@ fn network(api: &Api, ids: &mut Ids) -> Result<()> {
 /// Everything out, as groups are made; in, the NAT instance's group lets the whole network, and the clients' group nothing.
 fn groups(api: &Api, ids: &mut Ids) -> Result<()> {
     for name in ["clients", "nat"] {
-        let new = [("GroupName", name), ("GroupDescription", "of the lab"), ("VpcId", &ids.vpc)];
+        let new =
+            [("GroupName", name), ("GroupDescription", "of the lab"), ("VpcId", &ids.network)];
         let group = id(&api.call("CreateSecurityGroup", &new)?, "groupId")?;
         ids.groups.insert(name.to_owned(), group);
     }
@@ -223,17 +187,16 @@ fn attach(
     Ok(interface)
 }
 
-fn public_address(api: &Api, ids: &mut Ids) -> Result<()> {
-    let wanted = NAT_PUBLIC.to_string();
-    ids.allocation = id(
+/// Allocates a public address and associates it. Gives the ids of both.
+fn public_address(api: &Api, public: Ipv4Addr, interface: &str) -> Result<(String, String)> {
+    let wanted = public.to_string();
+    let allocation = id(
         &api.call("AllocateAddress", &[("Domain", "vpc"), ("Address", &wanted)])?,
         "allocationId",
     )?;
-    let interface = ids.interface(&interface_name("nat", 0));
-    let association =
-        [("AllocationId", ids.allocation.as_str()), ("NetworkInterfaceId", interface)];
-    ids.association = id(&api.call("AssociateAddress", &association)?, "associationId")?;
-    Ok(())
+    let of = [("AllocationId", allocation.as_str()), ("NetworkInterfaceId", interface)];
+    let association = id(&api.call("AssociateAddress", &of)?, "associationId")?;
+    Ok((allocation, association))
 }
 
 /// The first element of that name in an answer.

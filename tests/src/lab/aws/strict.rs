@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
+use super::super::calls::Call;
 use super::api::Api;
-use super::endpoint::ApiCall;
 use super::xml::Xml;
 
 /// The code and the message with which EC2 would refuse a call, if moto wouldn't.
-pub fn objection(api: &Api, call: &ApiCall) -> Result<Option<(&'static str, String)>> {
+pub fn objection(api: &Api, call: &Call) -> Result<Option<(&'static str, String)>> {
     let field = |name| call.parameters.get(name).map(String::as_str);
     let (Some(table), Some(destination)) = (field("RouteTableId"), field("DestinationCidrBlock"))
     else {

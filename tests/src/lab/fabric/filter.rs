@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use ipnet::Ipv4Net;
+
 use super::super::picture::{Allow, Port, Ports, Traffic};
 use super::super::topology::SERVICES;
 
@@ -40,7 +42,13 @@ fn check(port: &Port) -> String {
     if !port.source_check {
         return String::new();
     }
-    let own: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+    let addresses = port.addresses.iter().map(|address| Ipv4Net::from(*address));
+    // The elements of one set must not overlap.
+    let own = Ipv4Net::aggregate(&addresses.chain(port.pairs.iter().copied()).collect());
+    if own.iter().any(|block| block.prefix_len() == 0) {
+        return String::new();
+    }
+    let own: Vec<_> = own.iter().map(ToString::to_string).collect();
     let own = format!("{{ {} }}", own.join(", "));
     format!(
         "    iifname \"inside\" ip saddr != {own} drop\n    iifname \"outside\" ip daddr != {own} drop\n"

@@ -1,7 +1,8 @@
 //! Route tables as policy routes of the router: what enters by a port is routed by the table of that port's subnet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
@@ -10,8 +11,12 @@ use super::super::picture::{Picture, Port, Target};
 
 /// The first of the kernel's tables that stand for the cloud's.
 const FIRST_TABLE: u32 = 1000;
-/// Where the rules "what enters by this port is looked up there" stand, ahead of the local table.
-const PREFERENCE: u32 = 100;
+/// Where the rules "what enters by this port is looked up there" stand, ahead of the local table: first what a port's
+/// instance sends to its neighbours, then what a public address outranks, then the port's table.
+const TO_NEIGHBOURS: u32 = 50;
+const OUTRANKING: u32 = 90;
+const BY_TABLE: u32 = 100;
+const EVERYWHERE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
 
 /// The kernel's number of each of the cloud's tables. Once given it stays, so that a new table moves no other.
 #[derive(Debug, Default)]
@@ -33,8 +38,17 @@ impl TableNumbers {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
     routes: BTreeMap<(u32, Ipv4Net), Hop>,
-    /// The table that each of the router's ports is routed by.
-    tables: BTreeMap<usize, u32>,
+    /// The tables that the router's ports are routed by.
+    rules: BTreeSet<Rule>,
+}
+
+/// What enters by a port, from that address if one is given, is looked up in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rule {
+    preference: u32,
+    port: usize,
+    from: Option<Ipv4Addr>,
+    table: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +95,9 @@ pub fn render(
             rendered.routes.insert((number, *destination), hop);
         }
     }
-    for (port, number) in picture.ports.keys().filter_map(|id| port(id)) {
-        rendered.tables.insert(number, tables.of(&port.table));
+    for (id, (port, number)) in picture.ports.keys().filter_map(|id| Some((id, port(id)?))) {
+        let table = tables.of(&port.table);
+        rendered.rule(BY_TABLE, number, None, table);
         if port.alive {
             let own = port
                 .addresses
@@ -90,11 +105,41 @@ pub fn render(
                 .map(|address| ((LOCAL_TABLE, (*address).into()), Hop::Port(number)));
             rendered.routes.extend(own);
         }
+        for private in picture.public.values().filter(|own| port.addresses.contains(own)) {
+            if picture.public_outranks_default {
+                let outranking = tables.of(&format!("{} outranked", port.table));
+                rendered.copy(table, outranking);
+                rendered.routes.insert((outranking, EVERYWHERE), Hop::Internet);
+                rendered.rule(OUTRANKING, number, Some(*private), outranking);
+            }
+        }
+        for (destination, neighbour) in &port.host_routes {
+            let is_neighbour =
+                |other: &&Port| other.subnet == port.subnet && other.addresses.contains(neighbour);
+            let found = picture.ports.iter().find(|(_, other)| is_neighbour(other));
+            let hop = Hop::of_port(
+                found.and_then(|(id, other)| Some((other, *numbers.get(id.as_str())?))),
+            );
+            let table = tables.of(&format!("neighbours of {id}"));
+            rendered.routes.insert((table, *destination), hop);
+            rendered.rule(TO_NEIGHBOURS, number, None, table);
+        }
     }
     rendered
 }
 
 impl Routes {
+    fn rule(&mut self, preference: u32, port: usize, from: Option<Ipv4Addr>, table: u32) {
+        self.rules.insert(Rule { preference, port, from, table });
+    }
+
+    fn copy(&mut self, table: u32, to: u32) {
+        let of_table = self.routes.iter().filter(|((number, _), _)| *number == table);
+        let copies: Vec<_> =
+            of_table.map(|((_, destination), hop)| ((to, *destination), *hop)).collect();
+        self.routes.extend(copies);
+    }
+
     /// The `ip` commands that lead from `earlier` to this; empty if there is nothing to do.
     /// What changes is replaced in one step, and nothing is taken away before its successor is there.
     pub fn commands_from(&self, earlier: &Self) -> String {
@@ -104,15 +149,11 @@ impl Routes {
                 commands.route("replace", *key, *hop);
             }
         }
-        for (port, table) in &self.tables {
-            if earlier.tables.get(port) != Some(table) {
-                commands.rule("add", *port, *table);
-            }
+        for rule in self.rules.difference(&earlier.rules) {
+            commands.rule("add", rule);
         }
-        for (port, table) in &earlier.tables {
-            if self.tables.get(port) != Some(table) {
-                commands.rule("del", *port, *table);
-            }
+        for rule in earlier.rules.difference(&self.rules) {
+            commands.rule("del", rule);
         }
         for (key, hop) in &earlier.routes {
             if !self.routes.contains_key(key) {
@@ -148,8 +189,12 @@ impl Commands {
         }
     }
 
-    fn rule(&mut self, verb: &str, port: usize, table: u32) {
-        self.line(format_args!("rule {verb} pref {PREFERENCE} iif port{port} lookup {table}"));
+    fn rule(&mut self, verb: &str, rule: &Rule) {
+        let Rule { preference, port, from, table } = rule;
+        let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
+        self.line(format_args!(
+            "rule {verb} pref {preference} iif port{port}{from} lookup {table}"
+        ));
     }
 }
 
