@@ -9,10 +9,12 @@
 CARGO    ?= cargo
 BINARIES := $(or $(CARGO_TARGET_DIR),target)
 TOOLS    ?= /var/cache/natd-tools
+# Whose cloud the demo is in.
+PROVIDER ?= aws
 
 # Hosts without a public address reach the internet through a VM that natd turns into a NAT gateway.
 demo: setup build
-	$(BINARIES)/debug/demo
+	$(BINARIES)/debug/demo $(PROVIDER)
 
 # All tests: pure ones, ones in network namespaces, and the lab's, with packets.
 test: setup build

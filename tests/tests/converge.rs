@@ -4,15 +4,48 @@ use anyhow::Result;
 use natd_tests::expect::{actions, assert_served, assert_unserved, natd, writes};
 use natd_tests::lab::Lab;
 use natd_tests::lab::back_end::BackEnd;
+use natd_tests::lab::cloud::CloudKind;
 use natd_tests::lab::owner::DEFAULT;
 use natd_tests::lab::state::State;
-use natd_tests::on_every_back_end;
+use natd_tests::{on_every_back_end, on_every_cloud};
 
 on_every_back_end!(
     clients_reach_the_internet_as_the_public_address,
     a_second_apply_changes_nothing,
     masquerading_serves_as_well,
 );
+
+on_every_cloud!(a_second_apply_writes_nothing_and_down_gives_everything_back);
+
+fn a_second_apply_writes_nothing_and_down_gives_everything_back(cloud: CloudKind) -> Result<()> {
+    let lab = Lab::of(cloud).build()?;
+    let before = State::of(&lab)?;
+    assert_unserved(&lab);
+    natd(&lab, 2, &["plan", "--detailed-exitcode"])?;
+    let planned = State::of(&lab)?;
+    assert!(planned == before, "plan changed something:\n{}", planned.differences(&before));
+    assert_eq!(writes(&lab), [""; 0]);
+
+    natd(&lab, 0, &["apply"])?;
+    assert_served(&lab);
+    assert_eq!(lab.untranslated()?, 0, "packets left with a private address");
+    for table in lab.ids.private_tables() {
+        assert_eq!(lab.route(table, DEFAULT)?.as_deref(), Some(lab.cloud().target()));
+    }
+    assert!(!writes(&lab).is_empty(), "natd's writes aren't seen");
+    lab.api_log_clear();
+    natd(&lab, 0, &["apply"])?;
+    assert!(!actions(&lab).is_empty(), "natd's calls aren't seen");
+    assert_eq!(writes(&lab), [""; 0]);
+    let plan = natd(&lab, 0, &["plan", "--detailed-exitcode"])?;
+    assert_eq!(plan.stdout.trim(), "Nothing to do: all is as it should be.");
+
+    natd(&lab, 0, &["down"])?;
+    let after = State::of(&lab)?;
+    assert!(after == before, "down left something:\n{}", after.differences(&before));
+    assert_unserved(&lab);
+    Ok(())
+}
 
 fn clients_reach_the_internet_as_the_public_address(back_end: BackEnd) -> Result<()> {
     let lab = Lab::aws().clients(3).back_end(back_end).build()?;

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use natd_tests::lab::Lab;
 use natd_tests::lab::back_end::BackEnd;
+use natd_tests::lab::cloud::CloudKind;
 use natd_tests::lab::killed::Moment;
 use natd_tests::lab::owner::DEFAULT;
 use natd_tests::lab::state::State;
 use natd_tests::lab::topology::NAT_PUBLIC;
-use natd_tests::on_every_back_end;
+use natd_tests::{on_every_back_end, on_every_cloud};
 
 const JOURNAL: &str = "var/lib/natd/journal.json";
 
@@ -49,8 +50,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(back_end: BackEnd) -> Result<Self> {
-        let lab = Lab::aws().back_end(back_end).build()?;
+    fn new(cloud: CloudKind, back_end: BackEnd) -> Result<Self> {
+        let lab = Lab::of(cloud).back_end(back_end).build()?;
         let (nat, ids) = (lab.nat(), &lab.ids);
         nat.namespace.nft(NFT)?;
         let legacy = back_end == BackEnd::IptablesLegacy;
@@ -103,7 +104,7 @@ impl Scene {
         self.lab.sync()?;
         for (table, client) in [("private-a", "client-a"), ("private-b", "client-b")] {
             let target = self.lab.route(ids.table(table), DEFAULT)?;
-            if target.as_deref() == Some(ids.interface("nat/eth0")) {
+            if target.as_deref() == Some(self.lab.cloud().target()) {
                 let seen = self.lab.client(client).tcp();
                 ensure!(
                     seen == Ok(NAT_PUBLIC),
@@ -135,7 +136,8 @@ fn rules(lab: &Lab) -> Result<String> {
 on_every_back_end!(before_every_program_that_it_runs);
 
 fn before_every_program_that_it_runs(back_end: BackEnd) -> Result<()> {
-    let moments = Scene::new(back_end)?.survives_all(|nth| Moment::Program { nth })?;
+    let moments =
+        Scene::new(CloudKind::Aws, back_end)?.survives_all(|nth| Moment::Program { nth })?;
     // It looks, changes and looks again, at the least.
     ensure!(moments >= 5, "only {moments}");
     Ok(())
@@ -143,7 +145,7 @@ fn before_every_program_that_it_runs(back_end: BackEnd) -> Result<()> {
 
 #[test]
 fn before_every_write_to_the_kernel_or_the_journal() -> Result<()> {
-    let scene = Scene::new(BackEnd::Nftables)?;
+    let scene = Scene::new(CloudKind::Aws, BackEnd::Nftables)?;
     let journal = scene.lab.nat().root.join(JOURNAL);
     let mut about: Vec<PathBuf> = SYSCTLS
         .iter()
@@ -163,15 +165,11 @@ fn before_every_write_to_the_kernel_or_the_journal() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn before_it_hears_of_any_change_in_the_cloud() -> Result<()> {
-    let scene = Scene::new(BackEnd::Nftables)?;
-    for (action, times) in [
-        ("CreateRoute", 1),
-        ("ReplaceRoute", 1),
-        ("DeleteRoute", 1),
-        ("ModifyNetworkInterfaceAttribute", 1),
-    ] {
+on_every_cloud!(before_it_hears_of_any_change_in_the_cloud);
+
+fn before_it_hears_of_any_change_in_the_cloud(cloud: CloudKind) -> Result<()> {
+    let scene = Scene::new(cloud, BackEnd::Nftables)?;
+    for &(action, times) in scene.lab.cloud().writes() {
         let moments = scene.survives_all(|nth| Moment::Answer { action, nth: nth as usize })?;
         ensure!(moments == times, "{moments} of {action}");
     }
@@ -181,7 +179,7 @@ fn before_it_hears_of_any_change_in_the_cloud() -> Result<()> {
 /// The route of `private-a` had another target, the one of `private-b` was not there before.
 #[test]
 fn a_route_that_somebody_changed_meanwhile_stays_theirs() -> Result<()> {
-    let scene = Scene::new(BackEnd::Nftables)?;
+    let scene = Scene::new(CloudKind::Aws, BackEnd::Nftables)?;
     let (lab, ids) = (&scene.lab, &scene.lab.ids);
     let last_check = Moment::Answer { action: "ModifyNetworkInterfaceAttribute", nth: 1 };
     scene.succeeds(&["apply"])?;

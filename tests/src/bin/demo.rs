@@ -1,4 +1,4 @@
-//! `make demo`: hosts without a public address reach the internet through a VM that natd has just made a NAT gateway.
+//! `make demo PROVIDER=aws`: hosts without a public address reach the internet through a VM that natd has just made a NAT gateway.
 //!
 //! It narrates what it does, and fails if anything is not as it says.
 
@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use natd_tests::lab::Lab;
+use natd_tests::lab::cloud::CloudKind;
 use natd_tests::lab::host::{Dead, Host, Reach};
 use natd_tests::lab::natd::{Run, binary};
+use natd_tests::lab::owner::DEFAULT;
 use natd_tests::lab::state::State;
-use natd_tests::lab::topology::{INTERNET_HOST, NAT_PUBLIC};
+use natd_tests::lab::topology::{INTERNET_HOST, NAT_PUBLIC, Role, interface_name};
 
 /// How long natd may take until everybody gets through.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,11 +38,12 @@ fn demonstrate() -> Result<()> {
         rustix::process::geteuid().is_root(),
         "it builds a network out of namespaces, which takes root: sudo make demo"
     );
+    let cloud: CloudKind = std::env::args().nth(1).unwrap_or("aws".to_owned()).parse()?;
     binary()?;
     let started = Instant::now();
-    chapter("A small cloud, out of network namespaces and an EC2 API");
-    let lab = Lab::aws().build().context("building the lab")?;
-    println!("{}", drawing(&lab));
+    chapter(&format!("A small cloud ({cloud}), out of network namespaces and {}", cloud.api()));
+    let lab = Lab::of(cloud).build().context("building the lab")?;
+    println!("{}", drawing(&lab)?);
     println!("(built in {:.1} s)", started.elapsed().as_secs_f32());
 
     chapter("Before: who reaches the internet, and as which address");
@@ -73,8 +76,9 @@ fn demonstrate() -> Result<()> {
         "\nRoutes, source/destination check, sysctls and firewall rules are as they were before."
     );
     println!(
-        "{} calls of the EC2 API in all, {:.1} s.",
+        "{} calls of {} in all, {:.1} s.",
         lab.api_log().len(),
+        cloud.api(),
         started.elapsed().as_secs_f32()
     );
     Ok(())
@@ -107,39 +111,42 @@ fn run(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn drawing(lab: &Lab) -> String {
-    let address = |name| lab.client(name).address;
-    let (a, b, nat) = (address("client-a"), address("client-b"), lab.nat().address);
-    let name =
-        |tables: &BTreeMap<String, String>, key| tables.get(key).cloned().unwrap_or_default();
-    let table = |key| name(&lab.ids.tables, key);
-    format!(
-        "
-  VPC {vpc}, 10.10.0.0/16 and 10.20.0.0/16
-  ┌──────────────────────────┐
-  │ client-a  {a:<15}├─ private-a ─┐
-  └──────────────────────────┘             │   ┌────────┐   ┌─────────┐   ┌──────────────────────┐
-                                           ├───┤ router ├───┤ gateway ├───┤ internet             │
-  ┌──────────────────────────┐             │   └───┬────┘   └─────────┘   │ {INTERNET_HOST}        │
-  │ client-b  {b:<15}├─ private-b ─┘       │                      │ tells whom it saw    │
-  └──────────────────────────┘                 public                   └──────────────────────┘
-                                       ┌───────────┴────────────────┐
-                                       │ nat  {nat:<15}       │
-                                       │ public {NAT_PUBLIC:<15}     │
-                                       └────────────────────────────┘
-  private-a {private_a}: no default route
-  private-b {private_b}: no default route
-  public    {public}: 0.0.0.0/0 to the internet gateway
-  {interface} of nat: source/destination check on",
-        vpc = lab.ids.network,
-        private_a = table("private-a"),
-        private_b = table("private-b"),
-        public = table("public"),
-        interface = name(&lab.ids.interfaces, "nat/eth0"),
-        a = a.to_string(),
-        b = b.to_string(),
-        nat = nat.to_string(),
-    )
+/// The network's machines by subnet, then the tables' default routes and the checks, as the cloud tells them.
+fn drawing(lab: &Lab) -> Result<String> {
+    let picture = lab.cloud().picture()?;
+    let networks: Vec<_> = picture.networks.iter().map(ToString::to_string).collect();
+    let mut text = format!("\n  {}: {}\n\n", picture.network, networks.join(" and "));
+    let interfaces: Vec<_> = lab.topology.interfaces().collect();
+    for (row, (instance, number, interface)) in interfaces.iter().enumerate() {
+        let wire = match row {
+            0 => "┐".to_owned(),
+            1 => format!("┼─ router ── gateway ── internet: {INTERNET_HOST} tells whom it saw"),
+            _ if row + 1 == interfaces.len() => "┘".to_owned(),
+            _ => "┤".to_owned(),
+        };
+        let name = interface_name(&instance.name, *number);
+        let (address, subnet) = (interface.address.to_string(), interface.subnet);
+        text += &format!("  {name:<14} {address:<14} {subnet:<12}─{wire}\n");
+    }
+    text.push('\n');
+    for (instance, number, interface) in interfaces {
+        let name = interface_name(&instance.name, number);
+        if let Some(public) = interface.public {
+            text += &format!("  {name}: the internet knows it as {public}\n");
+        }
+        let check = lab.cloud().check(lab.ids.interface(&name))?;
+        if let (Role::Nat, Some(on)) = (instance.role, check) {
+            let state = if on { "on" } else { "off" };
+            text += &format!("  {name}: source/destination check {state}\n");
+        }
+    }
+    for (name, id) in &lab.ids.tables {
+        let default = lab.route(id, DEFAULT)?;
+        let route =
+            default.map_or("no default route".to_owned(), |to| format!("{DEFAULT} to {to}"));
+        text += &format!("  table of {name}, {id}: {route}\n");
+    }
+    Ok(text)
 }
 
 fn reaches(lab: &Lab) -> BTreeMap<String, Reach> {

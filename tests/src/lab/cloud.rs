@@ -57,6 +57,13 @@ impl CloudKind {
         }
     }
 
+    /// What natd calls there, for people.
+    pub fn api(self) -> &'static str {
+        match self {
+            Self::Aws => "the EC2 API",
+        }
+    }
+
     /// The shape that a lab has there unless told otherwise: one in which natd serves two private subnets.
     pub fn shape(self) -> Shape {
         match self {
@@ -84,7 +91,7 @@ impl FromStr for CloudKind {
     fn from_str(name: &str) -> Result<Self> {
         let Some(kind) = Self::ALL.into_iter().find(|kind| kind.name() == name) else {
             let known = Self::ALL.map(Self::name).join(", ");
-            bail!("the lab has no cloud {name:?}; it has {known}");
+            bail!("there is no provider {name:?} in the lab; there are: {known}");
         };
         Ok(kind)
     }
@@ -144,6 +151,11 @@ pub trait Cloud: Any + Debug + Send + Sync {
             self.kind().name(),
             self.ids().private_tables()
         )
+    }
+
+    /// The NAT instance's interface that natd's routes lead to, with that configuration.
+    fn target(&self) -> &str {
+        self.ids().interface("nat/eth0")
     }
 
     /// The calls that instances made, and the faults of those to come.

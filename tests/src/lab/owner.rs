@@ -1,4 +1,4 @@
-//! What the owner of the cloud does by hand, past natd: routes and source/destination checks.
+//! What the owner of the cloud does by hand, past natd: routes and source/destination checks; and the API's outages.
 //!
 //! What changes something returns once the network has followed. Ids are the cloud's; see [`Cloud`](super::cloud::Cloud)
 //! for what a route targets.
@@ -26,6 +26,16 @@ impl Lab {
     pub fn remove_route(&self, table: &str, destination: &str) -> Result<()> {
         self.cloud.remove_route(table, destination)?;
         self.sync()
+    }
+
+    /// Has instances find nobody listening at the API, until [`resume_api`](Self::resume_api).
+    pub fn interrupt_api(&self) -> Result<()> {
+        self.cloud.interrupt()
+    }
+
+    /// Has the API listen again.
+    pub fn resume_api(&self) -> Result<()> {
+        self.cloud.resume()
     }
 
     /// Whether the cloud has a source/destination check at all.
