@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use natd_tests::lab::Lab;
 use natd_tests::lab::host::Reach;
-use natd_tests::lab::topology::NAT_PUBLIC;
+use natd_tests::lab::owner::DEFAULT;
+use natd_tests::lab::topology::{NAT_PUBLIC, public_of_client};
 
 /// What a NAT gateway on AWS is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,4 +309,40 @@ fn a_public_address_stands_for_one_private_address() {
     assert_dead(&lab);
     lab.associate_public_address(other).expect("an association");
     assert_alive(&lab);
+}
+
+#[test]
+fn a_nat_that_serves_its_own_subnet_sends_to_itself() {
+    let lab = Lab::aws().nat_in_private_subnet().build().expect("a lab");
+    let own = lab.ids.table("private-a");
+    default_route(&lab, own, ("GatewayId", &lab.ids.elsewhere));
+    for piece in [Piece::Forwarding, Piece::Rule, Piece::CheckOff] {
+        add(&lab, piece);
+    }
+    let interface = lab.ids.interface("nat/eth0");
+    default_route(&lab, lab.ids.table("private-b"), ("NetworkInterfaceId", interface));
+    lab.sync().expect("the fabric follows");
+    assert!(lab.client("client-b").reach().is_all(NAT_PUBLIC));
+    lab.point_route(own, DEFAULT, interface).expect("a route");
+    assert_dead(&lab);
+}
+
+#[test]
+fn without_a_public_address_nothing_leaves() {
+    let lab = Lab::aws().without_public_address().build().expect("a lab");
+    nat_by_hand(&lab);
+    assert_dead(&lab);
+    assert!(lab.untranslated().expect("a counter") > 0);
+}
+
+#[test]
+fn a_client_with_a_public_address_needs_no_nat() {
+    let lab = Lab::aws().public_client("client-b").build().expect("a lab");
+    assert_dead(&lab);
+    for table in lab.ids.private_tables() {
+        default_route(&lab, table, ("GatewayId", &lab.ids.elsewhere));
+    }
+    lab.sync().expect("the fabric follows");
+    assert!(lab.client("client-b").reach().is_all(public_of_client(1)));
+    assert!(lab.client("client-a").reach().is_none());
 }

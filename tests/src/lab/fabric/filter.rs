@@ -81,6 +81,8 @@ fn matches(traffic: &Traffic) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -99,5 +101,33 @@ mod tests {
     ip saddr 10.10.0.0/16 tcp dport 80-443 accept
     ip saddr 10.10.0.0/16 icmp type 8 accept\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn pairs_count_as_own_addresses() {
+        let block = |text: &str| text.parse::<Ipv4Net>().expect("a block");
+        let mut port = Port {
+            instance: String::new(),
+            number: 0,
+            alive: true,
+            mac: String::new(),
+            addresses: vec!["10.0.0.5".parse().expect("an address")],
+            subnet: String::new(),
+            subnet_block: block("10.0.0.0/24"),
+            table: String::new(),
+            source_check: true,
+            pairs: BTreeSet::new(),
+            host_routes: BTreeMap::new(),
+            groups: Vec::new(),
+            ingress: BTreeSet::new(),
+            egress: BTreeSet::new(),
+        };
+        assert!(check(&port).contains("saddr != { 10.0.0.5/32 } drop"));
+        // Overlapping ones are one element.
+        port.pairs = [block("192.0.2.0/25"), block("192.0.2.0/24")].into();
+        assert!(check(&port).contains("saddr != { 10.0.0.5/32, 192.0.2.0/24 } drop"));
+        // As Huawei Cloud writes everything.
+        port.pairs.insert(block("1.1.1.1/0"));
+        assert_eq!(check(&port), "");
     }
 }

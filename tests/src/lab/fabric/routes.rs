@@ -209,6 +209,73 @@ mod tests {
         Picture { tables: BTreeMap::from([("rtb-1".to_owned(), table)]), ..Picture::default() }
     }
 
+    /// `client` with 10.0.0.5 and `nat` with 10.0.0.10 in one subnet, whose table leads to the NAT.
+    fn neighbours() -> Picture {
+        let port = |address: &str| Port {
+            instance: address.to_owned(),
+            number: 0,
+            alive: true,
+            mac: String::new(),
+            addresses: vec![address.parse().expect("an address")],
+            subnet: "subnet".to_owned(),
+            subnet_block: "10.0.0.0/24".parse().expect("a block"),
+            table: "rtb-1".to_owned(),
+            source_check: true,
+            pairs: BTreeSet::new(),
+            host_routes: BTreeMap::new(),
+            groups: Vec::new(),
+            ingress: BTreeSet::new(),
+            egress: BTreeSet::new(),
+        };
+        let mut picture = picture(Target::Port("nat".to_owned()));
+        picture.ports.insert("client".to_owned(), port("10.0.0.5"));
+        picture.ports.insert("nat".to_owned(), port("10.0.0.10"));
+        picture
+    }
+
+    /// The kernel's way for what enters by a port from that address to the internet.
+    fn way(routes: &Routes, port: usize, from: &str) -> Option<Hop> {
+        let from: Ipv4Addr = from.parse().expect("an address");
+        let applies = |rule: &&Rule| rule.port == port && rule.from.is_none_or(|of| of == from);
+        let mut rules: Vec<_> = routes.rules.iter().filter(applies).collect();
+        rules.sort_by_key(|rule| rule.preference);
+        rules.iter().find_map(|rule| routes.routes.get(&(rule.table, EVERYWHERE))).copied()
+    }
+
+    const NUMBERS: [(&str, usize); 2] = [("client", 0), ("nat", 1)];
+
+    #[test]
+    fn a_public_address_outranks_the_default_route_where_the_cloud_has_it_so() {
+        let mut picture = neighbours();
+        let public = "203.0.113.10".parse().expect("an address");
+        picture.public.insert(public, "10.0.0.10".parse().expect("an address"));
+        for (outranks, expected) in [(false, Hop::Port(1)), (true, Hop::Internet)] {
+            picture.public_outranks_default = outranks;
+            let routes = render(&picture, &NUMBERS.into(), &mut TableNumbers::default());
+            assert_eq!(way(&routes, 1, "10.0.0.10"), Some(expected));
+            // Neither for others' addresses that the instance sends from, nor for other instances.
+            assert_eq!(way(&routes, 1, "10.0.0.5"), Some(Hop::Port(1)));
+            assert_eq!(way(&routes, 0, "10.0.0.5"), Some(Hop::Port(1)));
+        }
+    }
+
+    #[test]
+    fn a_host_route_leads_past_the_table_to_a_living_neighbour() {
+        let mut picture = neighbours();
+        picture.tables.insert("rtb-1".to_owned(), Table::default());
+        let nat = "10.0.0.10".parse().expect("an address");
+        let mut way_of_client = |change: &dyn Fn(&mut Port)| {
+            change(picture.ports.get_mut("client").expect("a port"));
+            let routes = render(&picture, &NUMBERS.into(), &mut TableNumbers::default());
+            way(&routes, 0, "10.0.0.5")
+        };
+        assert_eq!(way_of_client(&|_| {}), None);
+        let told = |port: &mut Port| port.host_routes = BTreeMap::from([(EVERYWHERE, nat)]);
+        assert_eq!(way_of_client(&told), Some(Hop::Port(1)));
+        // It is no neighbour's address in another subnet.
+        assert_eq!(way_of_client(&|port| "other".clone_into(&mut port.subnet)), Some(Hop::Nowhere));
+    }
+
     #[test]
     fn only_differences_become_commands() {
         let mut numbers = TableNumbers::default();
