@@ -72,9 +72,8 @@ fn demonstrate() -> Result<()> {
     if after != before {
         bail!("the state is not as it was before:\n{}", after.differences(&before));
     }
-    println!(
-        "\nRoutes, source/destination check, sysctls and firewall rules are as they were before."
-    );
+    let check = if lab.has_check()? { "source/destination check, " } else { "" };
+    println!("\nRoutes, {check}sysctls and firewall rules are as they were before.");
     println!(
         "{} calls of {} in all, {:.1} s.",
         lab.api_log().len(),

@@ -21,12 +21,14 @@ use super::name::LabName;
 use super::namespace::Namespace;
 use super::natd::Nat;
 use super::picture::Picture;
+use super::plugin;
 use super::topology::{Shape, Topology};
 
 /// The clouds that the lab has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CloudKind {
     Aws,
+    Plugin,
 }
 
 /// The same tests in each cloud: each is a function of a [`CloudKind`].
@@ -54,6 +56,7 @@ impl CloudKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Aws => "aws",
+            Self::Plugin => "plugin",
         }
     }
 
@@ -61,13 +64,14 @@ impl CloudKind {
     pub fn api(self) -> &'static str {
         match self {
             Self::Aws => "the EC2 API",
+            Self::Plugin => "a Linux router",
         }
     }
 
     /// The shape that a lab has there unless told otherwise: one in which natd serves two private subnets.
     pub fn shape(self) -> Shape {
         match self {
-            Self::Aws => Shape::default(),
+            Self::Aws | Self::Plugin => Shape::default(),
         }
     }
 
@@ -75,6 +79,7 @@ impl CloudKind {
     pub fn start(self, ground: Ground) -> Result<Box<dyn Starting>> {
         match self {
             Self::Aws => aws::start(ground),
+            Self::Plugin => plugin::start(ground),
         }
     }
 }

@@ -16,7 +16,7 @@
 //!
 //! - [`build`]: makes a lab; start here.
 //! - [`topology`]: the shape of its cloud, and its fixed addresses.
-//! - [`cloud`]: what a cloud is to the lab. Each is a folder: [`aws`].
+//! - [`cloud`]: what a cloud is to the lab. Each is a folder: [`aws`], [`plugin`].
 //! - [`ids`]: what the cloud calls what the lab made in it.
 //! - [`endpoint`]: a cloud's API as instances reach it; [`calls`]: the log of their calls, and faults on demand.
 //! - [`metadata`]: the metadata service, as every port has it.
@@ -52,6 +52,7 @@ pub mod natd;
 pub mod network;
 pub mod owner;
 pub mod picture;
+pub mod plugin;
 pub mod run;
 pub mod state;
 pub mod topology;
