@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use natd_tests::lab::Lab;
+use natd_tests::lab::cloud::CloudKind;
+use natd_tests::on_every_cloud;
 
 /// The namespaces of the lab that `router` belongs to.
 fn namespaces_of(router: &str) -> Vec<String> {
@@ -15,6 +17,19 @@ fn namespaces_of(router: &str) -> Vec<String> {
     let all = fs::read_dir("/run/netns").expect("the namespaces' folder");
     let names = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter(|name| name.starts_with(lab)).collect()
+}
+
+on_every_cloud!(nothing_is_left_of_a_lab);
+
+fn nothing_is_left_of_a_lab(cloud: CloudKind) -> anyhow::Result<()> {
+    let lab = Lab::of(cloud).clients(1).build()?;
+    let router = lab.network().router.name().to_owned();
+    let folder = lab.nat().root.parent().expect("the lab's folder").to_owned();
+    assert!(namespaces_of(&router).len() >= 6 && folder.exists());
+    drop(lab);
+    assert_eq!(namespaces_of(&router), Vec::<String>::new());
+    assert!(!folder.exists());
+    Ok(())
 }
 
 #[test]

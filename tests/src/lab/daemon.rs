@@ -1,5 +1,6 @@
 //! natd as a daemon, whose lines can be waited for.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 
 /// A running daemon. It is killed when dropped.
 #[derive(Debug)]
@@ -107,6 +109,19 @@ impl Daemon {
         self.child.id()
     }
 
+    /// The processes that it has started and that are still there, by their ids.
+    pub fn children(&self) -> Vec<u32> {
+        let is_child = |pid: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // The second field is the program's name in parentheses, and may hold spaces.
+            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+            parent.and_then(|parent| parent.parse().ok()) == Some(self.pid())
+        };
+        let processes = fs::read_dir("/proc").into_iter().flatten();
+        let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        pids.filter(is_child).collect()
+    }
+
     /// Asks it to stop.
     pub fn terminate(&self) -> Result<()> {
         self.signal(Signal::TERM)
@@ -133,9 +148,7 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid =
-            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
-        kill_process(pid, signal).with_context(|| format!("signalling {pid:?}"))
+        send(self.child.id(), signal)
     }
 
     /// Whether it is still there.
@@ -161,6 +174,12 @@ impl Daemon {
     pub fn ended_by(&mut self) -> Option<i32> {
         self.child.try_wait().ok().flatten().and_then(|status| status.signal())
     }
+}
+
+/// Sends a signal to a process.
+pub fn send(pid: u32, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("a process id")?;
+    kill_process(pid, signal).with_context(|| format!("signalling {pid:?}"))
 }
 
 impl Drop for Daemon {

@@ -89,6 +89,13 @@ impl Starting for Launched {
     }
 }
 
+/// A command that still runs there may hold on to the namespace for a while: that must not keep its name.
+impl Drop for LinuxRouted {
+    fn drop(&mut self) {
+        self.router.0.delete();
+    }
+}
+
 impl LinuxRouted {
     /// By the address that it has, which is its id.
     fn ports(&self) -> BTreeMap<String, Port> {
