@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use natd_core::model::RouteTableId;
 
 /// Turns this machine into the NAT gateway of its private subnets, and keeps it one.
 ///
@@ -26,7 +27,7 @@ pub struct Common {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// The cloud that this machine is in: aws, or none for this host alone
+    /// The cloud that this machine is in: aws, huawei, openstack, plugin, or none for this host alone
     #[arg(long, global = true, value_name = "NAME")]
     pub provider: Option<String>,
 
@@ -76,9 +77,29 @@ pub enum Command {
     Status,
     /// Give back everything that natd has changed
     Down,
+    /// Try what the cloud lets natd do
+    #[command(subcommand)]
+    Provider(ProviderCommand),
+    /// Print the least-privilege policy that the configuration takes, in the cloud's own form
+    Policy,
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// What can be asked of the cloud.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ProviderCommand {
+    /// Check what a provider promises, and each permission; changes nothing without --write
+    Check {
+        /// Try what changes something too: routes to documentation addresses in one table, and the
+        /// source/destination check of interfaces whose check is on; all of it is taken back
+        #[arg(long, requires = "table")]
+        write: bool,
+        /// The route table to write to
+        #[arg(long, value_name = "ID")]
+        table: Option<RouteTableId>,
+    },
 }
 
 /// What can be asked of the configuration.

@@ -54,7 +54,7 @@ pub fn configuration(common: &Common) -> Result<Config, ConfigError> {
         provider: common.provider.clone(),
     };
     let config = layers.load()?;
-    natd_providers::check(&config)
+    natd_providers::kind(&config)
         .map_err(|error| ConfigError { reasons: vec![error.to_string()] })?;
     Ok(config)
 }

@@ -1,7 +1,9 @@
-//! natd's clouds: one folder each, and the one place that chooses.
+//! natd's clouds: one folder each, and the one place that lists them.
 
 pub mod aws;
+pub mod contract;
 mod http;
+pub mod kind;
 mod metadata;
 pub mod patience;
 
@@ -10,24 +12,32 @@ use std::sync::Arc;
 use natd_core::{
     cloud::Provider,
     config::{Config, ProviderName},
-    error::{Error, Kind, Result},
+    error::{Error, Kind as ErrorKind, Result},
 };
 
-/// Whether this version of natd has the cloud that the configuration names.
+use kind::Kind;
+
+/// The clouds that this version of natd has. A new one is a folder and a line here.
+const CLOUDS: &[&dyn Kind] = &[&aws::Ec2];
+
+/// The kind of cloud that the configuration names; `None` for `provider = "none"`, and where none
+/// is named.
 ///
 /// # Errors
-/// `Unsupported`.
-pub fn check(config: &Config) -> Result<()> {
-    match config.provider {
-        None | Some(ProviderName::None | ProviderName::Aws) => Ok(()),
-        Some(name @ (ProviderName::Huawei | ProviderName::Openstack | ProviderName::Plugin)) => {
-            Err(Error::new(
-                Kind::Unsupported,
-                format!("use provider = \"{name}\""),
-                "this version of natd has aws and none",
-            ))
-        }
-    }
+/// `Unsupported` for a cloud that this version of natd doesn't have.
+pub fn kind(config: &Config) -> Result<Option<&'static dyn Kind>> {
+    let Some(name) = config.provider.filter(|name| *name != ProviderName::None) else {
+        return Ok(None);
+    };
+    let known = CLOUDS.iter().find(|kind| kind.name() == name.to_string());
+    known.copied().map(Some).ok_or_else(|| {
+        let names: Vec<&str> = CLOUDS.iter().map(|kind| kind.name()).collect();
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("use provider = \"{name}\""),
+            format!("this version of natd has {} and none", names.join(", ")),
+        )
+    })
 }
 
 /// The cloud that the configuration names; `None` for `provider = "none"`.
@@ -36,9 +46,8 @@ pub fn check(config: &Config) -> Result<()> {
 /// `Unsupported` for a cloud that this version of natd doesn't have, and whatever learning who this
 /// machine is brings.
 pub async fn connect(config: &Config) -> Result<Option<Arc<dyn Provider>>> {
-    check(config)?;
-    match config.provider {
-        Some(ProviderName::Aws) => Ok(Some(Arc::new(aws::Aws::connect(config.aws.clone()).await?))),
-        _ => Ok(None),
+    match kind(config)? {
+        Some(kind) => kind.connect(config).await.map(Some),
+        None => Ok(None),
     }
 }

@@ -4,12 +4,14 @@ mod apply;
 mod config;
 mod down;
 mod plan;
+mod policy;
+pub mod provider;
 mod run;
 mod status;
 mod verify;
 
 use crate::{
-    args::{Cli, Command, Common},
+    args::{Cli, Command, Common, ProviderCommand},
     exit::Exit,
     output::complain,
     session::Obstacle,
@@ -25,6 +27,10 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Verify => verify::run(&common).await,
         Command::Status => Box::pin(status::run(&common)).await,
         Command::Down => down::run(&common).await,
+        Command::Provider(ProviderCommand::Check { write, table }) => {
+            provider::check(&common, write.then_some(table).flatten()).await
+        }
+        Command::Policy => policy::run(&common),
         Command::Config(command) => config::run(&common, command),
     }
     .unwrap_or_else(|obstacle| match obstacle {

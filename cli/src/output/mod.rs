@@ -2,6 +2,7 @@
 //! honoured, by anstream); for programs as JSON.
 
 pub mod plan;
+pub mod promises;
 pub mod report;
 
 use std::io::Write;

@@ -15,6 +15,7 @@ mod interfaces;
 mod metadata;
 mod next_hop;
 mod permissions;
+mod policy;
 mod route_tables;
 mod security;
 mod subnets;
@@ -25,14 +26,17 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use natd_core::{
     cloud::{Instance, Interface, OwnSubnet, Provider, RouteTables, TableSelector},
-    config,
+    config::{self, Config},
     error::Result,
     model::SubnetId,
 };
 use tokio::try_join;
 
 use self::{api::Api, identity::Identity, metadata::Metadata, subnets::Subnets};
-use crate::patience::Patience;
+use crate::{
+    kind::{Kind, Permission},
+    patience::Patience,
+};
 
 pub use self::permissions::Action;
 
@@ -78,6 +82,28 @@ impl Aws {
             Some(own) => Ok(own),
             None => interfaces::own_subnets(&self.api, &self.identity, &self.subnets).await,
         }
+    }
+}
+
+/// The kind of cloud that [`Aws`] is one of.
+pub struct Ec2;
+
+#[async_trait]
+impl Kind for Ec2 {
+    fn name(&self) -> &'static str {
+        "aws"
+    }
+
+    fn permissions(&self, config: &Config) -> Vec<Permission> {
+        policy::permissions(config)
+    }
+
+    fn policy(&self, config: &Config) -> Option<serde_json::Value> {
+        Some(policy::policy(config))
+    }
+
+    async fn connect(&self, config: &Config) -> Result<Arc<dyn Provider>> {
+        Ok(Arc::new(Aws::connect(config.aws.clone()).await?))
     }
 }
 

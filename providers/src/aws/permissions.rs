@@ -36,6 +36,18 @@ impl Action {
         Self::ModifyNetworkInterfaceAttribute,
     ];
 
+    /// Whether it changes something.
+    #[must_use]
+    pub const fn changes(self) -> bool {
+        self.changes_routes() || matches!(self, Self::ModifyNetworkInterfaceAttribute)
+    }
+
+    /// Whether it changes a route.
+    #[must_use]
+    pub const fn changes_routes(self) -> bool {
+        matches!(self, Self::CreateRoute | Self::ReplaceRoute | Self::DeleteRoute)
+    }
+
     /// The action as a policy writes it.
     #[must_use]
     pub const fn name(self) -> &'static str {
