@@ -108,21 +108,9 @@ impl Trial<'_> {
         }
     }
 
-    /// Waits until the route to `destination` is the one that is expected; tells what it is otherwise.
-    async fn shows(&self, destination: IpNet, expected: Option<&NextHop>) -> Result<(), Breach> {
-        let look = || async {
-            let table = self.table().await?;
-            let routes: Vec<&Route> = table
-                .facts()
-                .routes
-                .iter()
-                .filter(|route| route.destination == destination)
-                .collect();
-            let hops: Vec<&NextHop> = routes.iter().map(|route| &route.next_hop).collect();
-            ensure(hops == expected.as_slice(), || {
-                format!("route {destination}: expected {expected:?}, the table shows {hops:?}")
-            })
-        };
+    /// Waits until the table is as it should be; tells how it isn't otherwise.
+    async fn until(&self, right: impl Fn(&TableFacts) -> Result<(), Breach>) -> Result<(), Breach> {
+        let look = || async { right(self.table().await?.facts()) };
         let times = self.scratch.patience.as_millis() / PAUSE.as_millis();
         look.retry(
             ConstantBuilder::default()
@@ -130,6 +118,18 @@ impl Trial<'_> {
                 .with_max_times(usize::try_from(times).unwrap_or(usize::MAX)),
         )
         .when(|breach| matches!(breach, Breach::Broken(_)))
+        .await
+    }
+
+    /// Waits until the route to `destination` is the one that is expected.
+    async fn shows(&self, destination: IpNet, expected: Option<&NextHop>) -> Result<(), Breach> {
+        self.until(|facts| {
+            let there = facts.routes.iter().filter(|route| route.destination == destination);
+            let hops: Vec<&NextHop> = there.map(|route| &route.next_hop).collect();
+            ensure(hops == expected.as_slice(), || {
+                format!("route {destination}: expected {expected:?}, the table shows {hops:?}")
+            })
+        })
         .await
     }
 
@@ -152,8 +152,10 @@ impl Trial<'_> {
         self.put(self.first(), &target).await?;
         let once = self.table().await?.facts().clone();
         self.put(self.first(), &target).await?;
-        let twice = self.table().await?.facts().clone();
-        ensure(once == twice, || format!("the table changed from {once:?} to {twice:?}"))
+        self.until(|twice| {
+            ensure(once == *twice, || format!("the table changed from {once:?} to {twice:?}"))
+        })
+        .await
     }
 
     /// To the second interface and back, or to a target that the table has.
@@ -253,16 +255,19 @@ impl Trial<'_> {
     }
 
     async fn others_untouched(&self, before: &TableFacts) -> Result<(), Breach> {
-        let after = self.table().await?.facts().clone();
         let others = |facts: &TableFacts| -> BTreeSet<Route> {
             facts.routes.iter().filter(|route| !self.is_scratch(route)).cloned().collect()
         };
-        let (was, is) = (others(before), others(&after));
-        ensure(was == is, || {
-            let gone: Vec<_> = was.difference(&is).collect();
-            let new: Vec<_> = is.difference(&was).collect();
-            format!("gone: {gone:?}; new: {new:?}")
+        let was = others(before);
+        self.until(|after| {
+            let is = others(after);
+            ensure(was == is, || {
+                let gone: Vec<_> = was.difference(&is).collect();
+                let new: Vec<_> = is.difference(&was).collect();
+                format!("gone: {gone:?}; new: {new:?}")
+            })
         })
+        .await
     }
 }
 

@@ -68,6 +68,12 @@ pub enum Fault {
     Delay(Duration),
     /// The call is carried out at once and answered late: time to kill who waits for the answer.
     DelayAnswer(Duration),
+    /// The call is carried out twice, and answered as the second time.
+    Twice,
+    /// Nothing happens, and the answer is that of the last call of the same action.
+    Outdated,
+    /// In the text of the answer, `by` stands wherever `what` was.
+    Altered { what: String, by: String },
 }
 
 impl Fault {

@@ -1,9 +1,10 @@
 //! A cloud's API as instances reach it over HTTP: in front of its server, with a log of every call and with faults on
 //! demand.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::Result;
@@ -37,6 +38,8 @@ pub struct Endpoint {
 
 struct Front {
     calls: Calls,
+    /// The last answer of each action.
+    answers: Mutex<BTreeMap<String, Response>>,
     dialect: Box<dyn Dialect>,
 }
 
@@ -54,7 +57,11 @@ impl Endpoint {
         calls: &Calls,
         dialect: impl Dialect,
     ) -> Result<Self> {
-        let front = Arc::new(Front { calls: calls.clone(), dialect: Box::new(dialect) });
+        let front = Arc::new(Front {
+            calls: calls.clone(),
+            answers: Mutex::default(),
+            dialect: Box::new(dialect),
+        });
         let endpoint = Self { router: router.clone(), address, front, server: Mutex::default() };
         endpoint.resume()?;
         Ok(endpoint)
@@ -95,12 +102,32 @@ impl Front {
             Some(Fault::Refuse(refusal)) => return Some(self.dialect.refuse(call, refusal)),
             Some(Fault::DropBefore) => return None,
             Some(Fault::Delay(time)) => thread::sleep(*time),
-            Some(Fault::DropAfter | Fault::DelayAnswer(_)) | None => {}
+            Some(Fault::Outdated) => {
+                if let Some(outdated) = self.answers().get(&call.action) {
+                    return Some(outdated.clone());
+                }
+            }
+            Some(Fault::Twice) => {
+                let _first = self.dialect.carry_out(call, request);
+            }
+            Some(Fault::DropAfter | Fault::DelayAnswer(_) | Fault::Altered { .. }) | None => {}
         }
         let response = self.dialect.carry_out(call, request);
-        if matches!(fault, Some(Fault::DropAfter)) {
-            return None;
+        let mut response =
+            response.unwrap_or_else(|error| Response::text(502, format!("{error:#}")));
+        self.answers().insert(call.action.clone(), response.clone());
+        match fault {
+            Some(Fault::DropAfter) => None,
+            Some(Fault::Altered { what, by }) => {
+                let text = String::from_utf8_lossy(&response.body).replace(what, by);
+                response.body = text.into_bytes();
+                Some(response)
+            }
+            _ => Some(response),
         }
-        Some(response.unwrap_or_else(|error| Response::text(502, format!("{error:#}"))))
+    }
+
+    fn answers(&self) -> MutexGuard<'_, BTreeMap<String, Response>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,11 @@
 //! The way to the Linux router, in the place of ssh: with a log of every command and with faults on demand.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::{fs, io};
 
@@ -34,6 +35,8 @@ struct Far {
     machine: Namespace,
     calls: Calls,
     changed: Nudge,
+    /// The last answer of each action.
+    answers: Mutex<BTreeMap<String, Ended>>,
 }
 
 impl Transport {
@@ -41,7 +44,8 @@ impl Transport {
     pub fn start(machine: Namespace, folder: &Path, calls: &Calls, changed: Nudge) -> Result<Self> {
         let program = folder.join("transport.py");
         fs::write(&program, include_str!("transport.py")).context("writing transport.py")?;
-        let far = Arc::new(Far { machine, calls: calls.clone(), changed });
+        let far =
+            Arc::new(Far { machine, calls: calls.clone(), changed, answers: Mutex::default() });
         let socket = folder.join("transport");
         let transport = Self { socket, program, far, server: Mutex::default() };
         transport.resume()?;
@@ -106,6 +110,7 @@ impl Drop for Server {
 }
 
 /// How a command ended.
+#[derive(Clone, Debug)]
 struct Ended {
     code: i32,
     stdout: String,
@@ -144,7 +149,15 @@ impl Far {
             Some(Fault::Refuse(refusal)) => return Some(refuse(refusal)),
             Some(Fault::DropBefore) => return None,
             Some(Fault::Delay(time)) => thread::sleep(*time),
-            Some(Fault::DropAfter | Fault::DelayAnswer(_)) | None => {}
+            Some(Fault::Outdated) => {
+                if let Some(outdated) = self.last(call) {
+                    return Some(outdated);
+                }
+            }
+            Some(Fault::Twice) => {
+                let _first = self.run(words);
+            }
+            Some(Fault::DropAfter | Fault::DelayAnswer(_) | Fault::Altered { .. }) | None => {}
         }
         let ended = self.run(words);
         if call.is_write() {
@@ -153,7 +166,21 @@ impl Far {
         if matches!(fault, Some(Fault::DropAfter)) {
             return None;
         }
-        Some(ended.unwrap_or_else(|error| Ended::with(NO_CONNECTION, &error.to_string())))
+        let mut ended =
+            ended.unwrap_or_else(|error| Ended::with(NO_CONNECTION, &error.to_string()));
+        self.answers().insert(call.action.clone(), ended.clone());
+        if let Some(Fault::Altered { what, by }) = fault {
+            ended.stdout = ended.stdout.replace(what, by);
+        }
+        Some(ended)
+    }
+
+    fn last(&self, call: &Call) -> Option<Ended> {
+        self.answers().get(&call.action).cloned()
+    }
+
+    fn answers(&self) -> MutexGuard<'_, BTreeMap<String, Ended>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self, words: &[String]) -> io::Result<Ended> {
