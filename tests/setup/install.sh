@@ -30,6 +30,6 @@ environment() {
     fi
 }
 
-environment "${NATD_MOTO_VENV:-/var/cache/natd-venv}" "$here/requirements.txt" moto
+environment "${NATD_MOTO_VENV:-/var/cache/natd-venv}" "$here/requirements.txt" "moto and Huawei's SDK"
 environment "${NATD_OPENSTACK_VENV:-/var/cache/natd-openstack-venv}" \
     "$here/requirements-openstack.txt" "Keystone and Neutron"
