@@ -16,6 +16,7 @@ use super::aws;
 use super::calls::Calls;
 use super::fabric::{Current, Nudge};
 use super::http::{Request, Response};
+use super::huawei;
 use super::ids::Ids;
 use super::name::LabName;
 use super::namespace::Namespace;
@@ -28,6 +29,7 @@ use super::topology::{Shape, Topology};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CloudKind {
     Aws,
+    Huawei,
     Plugin,
 }
 
@@ -56,6 +58,7 @@ impl CloudKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Aws => "aws",
+            Self::Huawei => "huawei",
             Self::Plugin => "plugin",
         }
     }
@@ -64,6 +67,7 @@ impl CloudKind {
     pub fn api(self) -> &'static str {
         match self {
             Self::Aws => "the EC2 API",
+            Self::Huawei => "Huawei's VPC API",
             Self::Plugin => "a Linux router",
         }
     }
@@ -71,7 +75,7 @@ impl CloudKind {
     /// The shape that a lab has there unless told otherwise: one in which natd serves two private subnets.
     pub fn shape(self) -> Shape {
         match self {
-            Self::Aws | Self::Plugin => Shape::default(),
+            Self::Aws | Self::Huawei | Self::Plugin => Shape::default(),
         }
     }
 
@@ -79,6 +83,7 @@ impl CloudKind {
     pub fn start(self, ground: Ground) -> Result<Box<dyn Starting>> {
         match self {
             Self::Aws => aws::start(ground),
+            Self::Huawei => huawei::start(ground),
             Self::Plugin => plugin::start(ground),
         }
     }

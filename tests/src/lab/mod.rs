@@ -16,7 +16,7 @@
 //!
 //! - [`build`]: makes a lab; start here.
 //! - [`topology`]: the shape of its cloud, and its fixed addresses.
-//! - [`cloud`]: what a cloud is to the lab. Each is a folder: [`aws`], [`plugin`].
+//! - [`cloud`]: what a cloud is to the lab. Each is a folder: [`aws`], [`huawei`], [`plugin`].
 //! - [`ids`]: what the cloud calls what the lab made in it.
 //! - [`endpoint`]: a cloud's API as instances reach it; [`calls`]: the log of their calls, and faults on demand.
 //! - [`metadata`]: the metadata service, as every port has it.
@@ -41,6 +41,7 @@ pub mod fabric;
 pub mod flow;
 pub mod host;
 pub mod http;
+pub mod huawei;
 pub mod icmp;
 pub mod ids;
 pub mod internet;
