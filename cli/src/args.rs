@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use natd_core::model::RouteTableId;
 
 /// Turns this machine into the NAT gateway of its private subnets, and keeps it one.
@@ -82,6 +83,14 @@ pub enum Command {
     Provider(ProviderCommand),
     /// Print the least-privilege policy that the configuration takes, in the cloud's own form
     Policy,
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print the manual page, for man(1)
+    Man,
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -109,4 +118,6 @@ pub enum ConfigCommand {
     Check,
     /// Print it as it results from all layers, defaults included
     Show,
+    /// Print a configuration that shows every key with its default, for a start
+    Example,
 }

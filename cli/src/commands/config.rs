@@ -12,8 +12,15 @@ use crate::{
     session::{self, Obstacle},
 };
 
+/// Every key with its default.
+const EXAMPLE: &str = include_str!("../../../deploy/natd.toml");
+
 /// Checks or shows it.
 pub fn run(common: &Common, command: ConfigCommand) -> Result<Exit, Obstacle> {
+    if matches!(command, ConfigCommand::Example) {
+        print(EXAMPLE.trim_end());
+        return Ok(Exit::Done);
+    }
     let config = session::configuration(common);
     match (command, common.output) {
         (ConfigCommand::Check, Format::Text) => {
@@ -26,6 +33,7 @@ pub fn run(common: &Common, command: ConfigCommand) -> Result<Exit, Obstacle> {
             print_json(&serde_json::json!({ "usable": usable, "reasons": reasons }));
             return Ok(if usable { Exit::Done } else { Exit::Usage });
         }
+        (ConfigCommand::Example, _) => {}
         (ConfigCommand::Show, Format::Json) => print_json(&config?),
         (ConfigCommand::Show, Format::Text) => {
             let text = toml::to_string(&config?)

@@ -1,8 +1,10 @@
 //! One file a command. Each gives its exit code.
 
 mod apply;
+mod completions;
 mod config;
 mod down;
+mod man;
 mod plan;
 mod policy;
 pub mod provider;
@@ -31,6 +33,8 @@ pub async fn run(cli: Cli) -> Exit {
             provider::check(&common, write.then_some(table).flatten()).await
         }
         Command::Policy => policy::run(&common),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Man => man::run(),
         Command::Config(command) => config::run(&common, command),
     }
     .unwrap_or_else(|obstacle| match obstacle {

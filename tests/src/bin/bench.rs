@@ -1,7 +1,7 @@
 //! `make bench`: speed and memory, as ratios of what is measured side by side, and which targets are met.
 //!
 //! With `--write` it becomes `docs/benchmarks.md`: for a run that somebody has watched, on a machine with nothing else to
-//! do. With names of sections (`api-calls`, `wall-time`, `idle`, `data-path`) it measures only those.
+//! do. With names of sections (`api-calls`, `many-tables`, `wall-time`, `idle`, `data-path`) it measures only those.
 
 #![allow(clippy::print_stdout, reason = "it is what a benchmark is for")]
 
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use natd_tests::bench::report::Section;
-use natd_tests::bench::{api_calls, data_path, idle, machine, wall_time};
+use natd_tests::bench::{api_calls, data_path, idle, machine, many_tables, wall_time};
 
 const BOOK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
 
@@ -25,8 +25,9 @@ as for the script beside it.
 
 type Measure = fn() -> Result<Section>;
 
-const SECTIONS: [(&str, Measure); 4] = [
+const SECTIONS: [(&str, Measure); 5] = [
     ("api-calls", api_calls::measure),
+    ("many-tables", many_tables::measure),
     ("wall-time", wall_time::measure),
     ("idle", idle::measure),
     ("data-path", data_path::measure),
