@@ -52,11 +52,9 @@ pub fn configuration(common: &Common) -> Result<Config, ConfigError> {
         root: common.root.clone(),
         file: common.config.clone(),
         provider: common.provider.clone(),
+        clouds: natd_providers::names(),
     };
-    let config = layers.load()?;
-    natd_providers::kind(&config)
-        .map_err(|error| ConfigError { reasons: vec![error.to_string()] })?;
-    Ok(config)
+    layers.load()
 }
 
 /// A gateway over this host and the configured cloud.

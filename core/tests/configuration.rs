@@ -22,17 +22,24 @@ fn root(files: &[(&str, &str)]) -> TempDir {
     root
 }
 
+fn layers(root: &TempDir) -> Layers {
+    Layers {
+        root: root.path().to_owned(),
+        file: None,
+        provider: None,
+        clouds: vec!["aws", "huawei", "openstack", "plugin"],
+    }
+}
+
 fn load(files: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let root = root(files);
-    Layers { root: root.path().to_owned(), file: None, provider: None }.load()
+    layers(&root).load()
 }
 
 /// The one reason, without the folder of the test.
 fn reason(files: &[(&str, &str)]) -> String {
     let root = root(files);
-    let error = Layers { root: root.path().to_owned(), file: None, provider: None }
-        .load()
-        .expect_err("a mistake");
+    let error = layers(&root).load().expect_err("a mistake");
     assert_eq!(error.reasons.len(), 1, "{error}");
     error.to_string().replace(&root.path().display().to_string(), "")
 }
@@ -47,7 +54,7 @@ fn later_layers_win_tables_merge_and_lists_are_replaced() {
         ("conf.d/.20-b.yaml.swp", "nor this"),
     ])
     .expect("usable");
-    assert_eq!(config.provider, Some(ProviderName::Aws));
+    assert_eq!(config.provider.as_ref().map(ProviderName::as_str), Some("aws"));
     assert_eq!(config.nat.mode, Mode::Masquerade);
     assert_eq!(config.nat.sources, [NetworkSpec::Net("10.3.0.0/16".parse().expect("a net"))]);
     assert_eq!(config.verify.targets, ["198.51.100.10:80"]);
@@ -56,8 +63,7 @@ fn later_layers_win_tables_merge_and_lists_are_replaced() {
 #[test]
 fn the_flag_wins_over_the_file_and_a_host_alone_has_no_vpc_and_no_tables() {
     let root = root(&[("natd.toml", "provider = \"aws\"\n[routes]\ntables = [\"rtb-1\"]\n")]);
-    let layers =
-        Layers { root: root.path().to_owned(), file: None, provider: Some("none".to_owned()) };
+    let layers = Layers { provider: Some("none".to_owned()), ..layers(&root) };
     let error = layers.load().expect_err("a host alone has no VPC");
     assert!(error.to_string().contains("routes.tables"), "{error}");
     assert!(
@@ -164,8 +170,8 @@ fn two_main_files_and_files_that_can_not_be_read_are_refused() {
     assert!(two.ends_with("both exist; keep one of them"), "{two}");
     let broken = reason(&[("natd.toml", "provider = \n")]);
     assert!(broken.starts_with("/etc/natd/natd.toml"), "{broken}");
-    let layers =
-        Layers { root: "/".into(), file: Some("/nonexistent/natd.toml".into()), provider: None };
+    let root = root(&[]);
+    let layers = Layers { file: Some("/nonexistent/natd.toml".into()), ..layers(&root) };
     let error = layers.load().expect_err("not there");
     assert!(error.to_string().starts_with("/nonexistent/natd.toml: can't be read"), "{error}");
 }

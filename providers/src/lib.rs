@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use natd_core::{
     cloud::Provider,
-    config::{Config, ProviderName},
+    config::Config,
     error::{Error, Kind as ErrorKind, Result},
 };
 
@@ -20,22 +20,27 @@ use kind::Kind;
 /// The clouds that this version of natd has. A new one is a folder and a line here.
 const CLOUDS: &[&dyn Kind] = &[&aws::Ec2];
 
+/// Their names, as `provider` in the configuration takes them.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    CLOUDS.iter().map(|kind| kind.name()).collect()
+}
+
 /// The kind of cloud that the configuration names; `None` for `provider = "none"`, and where none
 /// is named.
 ///
 /// # Errors
 /// `Unsupported` for a cloud that this version of natd doesn't have.
 pub fn kind(config: &Config) -> Result<Option<&'static dyn Kind>> {
-    let Some(name) = config.provider.filter(|name| *name != ProviderName::None) else {
+    let Some(name) = config.provider.as_ref().filter(|name| !name.is_none()) else {
         return Ok(None);
     };
-    let known = CLOUDS.iter().find(|kind| kind.name() == name.to_string());
+    let known = CLOUDS.iter().find(|kind| kind.name() == name.as_str());
     known.copied().map(Some).ok_or_else(|| {
-        let names: Vec<&str> = CLOUDS.iter().map(|kind| kind.name()).collect();
         Error::new(
             ErrorKind::Unsupported,
             format!("use provider = \"{name}\""),
-            format!("this version of natd has {} and none", names.join(", ")),
+            format!("this version of natd has {} and none", names().join(", ")),
         )
     })
 }

@@ -14,7 +14,7 @@ pub fn run(common: &Common) -> Result<Exit, Obstacle> {
     let config = session::configuration(common)?;
     let policy = natd_providers::kind(&config)?.and_then(|kind| kind.policy(&config));
     let Some(policy) = policy else {
-        let provider = config.provider.map(|name| name.to_string()).unwrap_or_default();
+        let provider = config.provider.as_ref().map(ToString::to_string).unwrap_or_default();
         return Err(Error::new(
             Kind::Unsupported,
             "print a policy",

@@ -16,13 +16,14 @@ impl Config {
                 "is not set; write provider = \"aws\" (or huawei, openstack, plugin; or none, for this host alone) or give --provider".to_owned(),
             );
         }
-        self.check_nat(&mut refuse);
+        let alone = self.provider.as_ref().is_some_and(ProviderName::is_none);
+        self.check_nat(alone, &mut refuse);
         for (index, group) in self.routes.0.iter().enumerate() {
             let key = |name: &str| match self.routes.0.len() {
                 1 => format!("routes.{name}"),
                 _ => format!("routes.{index}.{name}"),
             };
-            if self.provider == Some(ProviderName::None) && !group.tables.0.is_empty() {
+            if alone && !group.tables.0.is_empty() {
                 refuse(&key("tables"), "needs a cloud, and provider is \"none\"".to_owned());
             }
             if group.destinations.is_empty() {
@@ -94,7 +95,8 @@ impl Config {
             );
         }
         let names_program = self.plugin.command.first().is_some_and(|program| !program.is_empty());
-        if self.provider == Some(ProviderName::Plugin) && !names_program {
+        let is_plugin = self.provider.as_ref().is_some_and(|name| name.as_str() == "plugin");
+        if is_plugin && !names_program {
             refuse(
                 "plugin.command",
                 "is empty, and provider is \"plugin\"; write the program that speaks for the cloud and its arguments".to_owned(),
@@ -102,7 +104,7 @@ impl Config {
         }
     }
 
-    fn check_nat(&self, refuse: &mut impl FnMut(&str, String)) {
+    fn check_nat(&self, alone: bool, refuse: &mut impl FnMut(&str, String)) {
         let nat = &self.nat;
         if nat.sources.is_empty() {
             refuse(
@@ -111,7 +113,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.provider == Some(ProviderName::None) && nat.sources.contains(&NetworkSpec::Vpc) {
+        if alone && nat.sources.contains(&NetworkSpec::Vpc) {
             refuse(
                 "nat.sources",
                 "has \"vpc\", and with provider = \"none\" there is no cloud to ask; write CIDRs"

@@ -15,7 +15,7 @@ use figment::{
     providers::{Env, Format, Json, Serialized, Toml, Yaml},
 };
 
-use super::Config;
+use super::{Config, ProviderName};
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct Layers {
     pub file: Option<PathBuf>,
     /// The flag `--provider`, not yet known to be one.
     pub provider: Option<String>,
+    /// The clouds that there are.
+    pub clouds: Vec<&'static str>,
 }
 
 /// Why a configuration can't be used: every reason, one a line, each with file and key.
@@ -71,7 +73,8 @@ impl Layers {
         let config: Config = figment.extract().map_err(|errors| ConfigError {
             reasons: errors.into_iter().map(|error| explain(&error)).collect(),
         })?;
-        let problems = config.problems();
+        let mut problems = config.problems();
+        problems.extend(self.unknown_cloud(&config));
         if problems.is_empty() {
             return Ok(config);
         }
@@ -86,6 +89,16 @@ impl Layers {
             })
             .collect();
         Err(ConfigError { reasons })
+    }
+
+    fn unknown_cloud(&self, config: &Config) -> Option<(String, String)> {
+        let name = config.provider.as_ref()?;
+        let known = || self.clouds.iter().copied().chain([ProviderName::NONE]);
+        let what = || {
+            let known: Vec<&str> = known().collect();
+            format!("unknown value \"{name}\"; known are {}", known.join(", "))
+        };
+        (!known().any(|known| known == name.as_str())).then(|| ("provider".to_owned(), what()))
     }
 
     fn directory(&self) -> PathBuf {

@@ -20,7 +20,11 @@ mod secret;
 mod sections;
 mod written;
 
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
 use serde::{Deserialize, Serialize};
+
+use crate::model::Malformed;
 
 pub use clouds::{
     Aws, Huawei, HuaweiNextHop, Openstack, OpenstackRoutes, OpenstackSourceCheck, Plugin,
@@ -57,32 +61,61 @@ pub struct Config {
     pub openstack: Openstack,
     /// The program that speaks for any other cloud.
     pub plugin: Plugin,
+    /// What a cloud without a section of its own is told. Only its provider looks into it.
+    pub cloud: BTreeMap<String, serde_json::Value>,
 }
 
-/// The clouds of the configuration file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase", expecting = "the name of a cloud such as \"aws\"")]
-pub enum ProviderName {
-    /// Amazon EC2.
-    Aws,
-    /// Huawei Cloud.
-    Huawei,
-    /// OpenStack.
-    Openstack,
-    /// Any other cloud, by a program of the operator's.
-    Plugin,
+/// The name of a cloud, such as `aws`: 1 to 32 lower-case letters, digits and hyphens. Which clouds
+/// there are is the providers' affair.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProviderName(String);
+
+impl ProviderName {
     /// No cloud: this host alone.
-    None,
+    pub const NONE: &str = "none";
+
+    /// The name as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this host is alone.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0 == Self::NONE
+    }
 }
 
-impl std::fmt::Display for ProviderName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Aws => "aws",
-            Self::Huawei => "huawei",
-            Self::Openstack => "openstack",
-            Self::Plugin => "plugin",
-            Self::None => "none",
-        })
+impl FromStr for ProviderName {
+    type Err = Malformed;
+    fn from_str(s: &str) -> Result<Self, Malformed> {
+        let well_formed = (1..=32).contains(&s.len())
+            && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if well_formed {
+            Ok(Self(s.to_owned()))
+        } else {
+            Err(Malformed::new(format!("{s:?} is not the name of a cloud such as \"aws\"")))
+        }
+    }
+}
+
+impl TryFrom<String> for ProviderName {
+    type Error = Malformed;
+    fn try_from(s: String) -> Result<Self, Malformed> {
+        s.parse()
+    }
+}
+
+impl From<ProviderName> for String {
+    fn from(name: ProviderName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for ProviderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
     }
 }

@@ -51,8 +51,7 @@ pub fn measure() -> Result<Section> {
         let tick_of_many = busiest_tick(&lab)?;
         down(&lab)?;
 
-        for (count, convergence, tick) in
-            [(few, &two, &tick_of_two), (MANY, &many, &tick_of_many)]
+        for (count, convergence, tick) in [(few, &two, &tick_of_two), (MANY, &many, &tick_of_many)]
         {
             section.row([
                 cloud.to_string(),
@@ -82,7 +81,8 @@ pub fn measure() -> Result<Section> {
 }
 
 fn converge(lab: &Lab, tables: &[String]) -> Result<Convergence> {
-    lab.nat().write("etc/natd/conf.d/10-tables.toml", &format!("[routes]\ntables = {tables:?}\n"))?;
+    lab.nat()
+        .write("etc/natd/conf.d/10-tables.toml", &format!("[routes]\ntables = {tables:?}\n"))?;
     lab.api_log_clear();
     let run = lab.nat().natd(["apply"])?;
     ensure!(run.code == Some(0), "natd apply failed: {run:#?}");
