@@ -6,6 +6,7 @@ mod http;
 pub mod kind;
 mod metadata;
 pub mod patience;
+pub mod plugin;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use natd_core::{
 use kind::Kind;
 
 /// The clouds that this version of natd has. A new one is a folder and a line here.
-const CLOUDS: &[&dyn Kind] = &[&aws::Ec2];
+const CLOUDS: &[&dyn Kind] = &[&aws::Ec2, &plugin::Program];
 
 /// Their names, as `provider` in the configuration takes them.
 #[must_use]

@@ -92,7 +92,10 @@ fn what_contradicts_the_host_is_a_configuration_error() -> Result<()> {
         ),
         (
             "provider = \"huawei\"\n",
-            &["could not use provider = \"huawei\"", "this version of natd has aws and none"],
+            &[
+                "could not use provider = \"huawei\"",
+                "this version of natd has aws, plugin and none",
+            ],
         ),
     ] {
         untouched.refuses(64, configuration, words)?;
