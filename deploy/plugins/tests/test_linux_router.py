@@ -82,7 +82,7 @@ class WithFakeIp(unittest.TestCase):
     def tell(self, file: str, what: Any) -> None:
         (self.folder / file).write_text(json.dumps(what))
 
-    def fail(self, file: str, code: int, words: str) -> None:
+    def refuse(self, file: str, code: int, words: str) -> None:
         (self.folder / f"{file}.err").write_text(words + "\n")
         (self.folder / f"{file}.code").write_text(str(code))
 
@@ -163,15 +163,15 @@ class WithFakeIp(unittest.TestCase):
             (127, "sh: ip: not found", "unsupported"),
             (1, "something else", "invalid"),
         ):
-            self.fail("write", code, said)
-            talk = self.talk(timeout=0.3)
+            self.refuse("write", code, said)
+            talk = self.talk(timeout=3)
             found, cause = self.error(self.put(talk, {"type": "route", "id": "via 10.0.0.1"}))
             self.assertEqual(found, kind, said)
             self.assertIn(said, cause)
 
     def test_what_may_pass_is_tried_again(self) -> None:
-        self.fail("write", 255, "Connection reset")
-        talk = self.talk(timeout=2)
+        self.refuse("write", 255, "Connection reset")
+        talk = self.talk(timeout=3)
         self.put(talk, {"type": "route", "id": "via 10.0.0.1"})
         self.assertGreater(len([call for call in self.calls() if "replace" in call]), 1)
 
@@ -255,16 +255,16 @@ class OnARouter(unittest.TestCase):
             "via inet6 fe80::1 dev pub",
             "dev pub scope link",
         ):
-            self.route_ip("route", "replace", "default", *words.split(), "table", "102")
+            self.route_ip("route", "replace", "0.0.0.0/0", "table", "102", *words.split())
             self.check_round_trip(words)
         for kind in ("blackhole", "unreachable", "prohibit", "throw"):
-            self.route_ip("route", "replace", kind, "default", "table", "102")
+            self.route_ip("route", "replace", kind, "0.0.0.0/0", "table", "102")
             self.check_round_trip(kind)
 
     def check_round_trip(self, words: str) -> None:
         before = self.route_ip("-d", "route", "show", "table", "102")
         earlier = self.hop()
-        assert earlier
+        assert earlier, self.table()
         self.put(self.OWN)
         self.assertEqual(self.hop(), self.OWN, words)
         self.put(earlier)
@@ -294,7 +294,7 @@ class OnARouter(unittest.TestCase):
         self.route_ip("addr", "add", "192.0.2.2/24", "dev", "privx")
         self.route_ip("route", "add", "default", "via", "192.0.2.1", "dev", "privx", "table", "102")
         earlier = self.hop()
-        assert earlier
+        assert earlier, self.table()
         self.assertEqual(earlier["type"], "internet-gateway")
         self.put(self.OWN)
         self.put(earlier)
