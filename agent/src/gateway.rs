@@ -55,6 +55,8 @@ pub struct Gateway {
     pub provider: Option<Arc<dyn Provider>>,
     /// The back end that is to hold the rules.
     pub firewall: FirewallKind,
+    /// The operator's word that what somebody has edited of natd's may be overwritten.
+    pub force: bool,
     last: Option<Listed>,
     /// natd has changed something in the cloud since, or tried to.
     ask_again: bool,
@@ -142,7 +144,16 @@ impl Gateway {
         provider: Option<Arc<dyn Provider>>,
         firewall: FirewallKind,
     ) -> Self {
-        Self { config, host, provider, firewall, last: None, ask_again: false, unanswered: None }
+        Self {
+            config,
+            host,
+            provider,
+            firewall,
+            force: false,
+            last: None,
+            ask_again: false,
+            unanswered: None,
+        }
     }
 
     /// The machine's id in its cloud, for the journal.
@@ -193,6 +204,7 @@ impl Gateway {
         let facts = Facts {
             network,
             firewall: self.firewall,
+            boot: self.host.boot.facts(),
             cloud: listed.as_ref().map(|listed| listed.facts.clone()),
         };
         let desired = desired(&self.config, &facts).map_err(|error| match error.kind() {
@@ -204,6 +216,9 @@ impl Gateway {
             survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
         let contested = contested(&observed, &desired);
         let mut plan = plan(&desired, &observed, journal, &contested, &self.config.verify.targets);
+        if !self.force {
+            plan.spare_edited();
+        }
         // A cloud that is down for a while is no reason to be taken out of service; one that
         // refuses is for the operator to see to.
         plan.problems
@@ -243,6 +258,9 @@ impl Gateway {
             survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
         let mut plan = plan(&desired, &observed, journal, &BTreeSet::new(), &[]);
         plan.warnings = stranded(&observed, journal);
+        if !self.force {
+            plan.spare_edited();
+        }
         Ok(View { desired, observed, plan, network, listed })
     }
 
@@ -348,7 +366,13 @@ fn report(view: &View, steps: Vec<Attempt>, proof: &Proof) -> Report {
         served: served(view, outstanding()),
         steps,
         refusals: view.plan.refusals.clone(),
-        problems: view.plan.problems.clone(),
+        problems: view
+            .plan
+            .problems
+            .iter()
+            .chain(&view.desired.persistence.problem)
+            .cloned()
+            .collect(),
         warnings: view.plan.warnings.clone(),
     }
 }

@@ -10,6 +10,7 @@
 //! | [`lock`] | one natd a machine |
 //! | [`firewall`] | natd's own rules, in nftables or iptables |
 //! | [`sysctl`], [`links`], [`conntrack`], [`egress`] | the rest of the host |
+//! | [`persist`] | what brings NAT back after a reboot |
 //! | [`events`] | what the kernel reports of itself |
 //! | `netlink`, [`process`] | how the kernel and other programs are asked |
 
@@ -23,6 +24,7 @@ pub mod gateway;
 pub mod links;
 pub mod lock;
 mod netlink;
+pub mod persist;
 pub mod process;
 pub mod serve;
 pub mod status;

@@ -15,6 +15,7 @@ use natd_core::{
     journal::Journal,
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState, RouteTableId},
     observed::Observed,
+    persist::places,
     ruleset::FirewallKind,
     step::Step,
 };
@@ -122,6 +123,21 @@ pub(crate) async fn observe(
                     && !journal.firewalls.contains(kind) => {}
             Err(error) => return Err(error),
         }
+    }
+    for (path, form) in places() {
+        let seen = host.boot.look(&path, form);
+        let is_wanted = desired.persistence.files.contains_key(&path);
+        match seen {
+            Ok(seen) if is_wanted || seen.own.is_some() => {
+                observed.files.insert(path, seen);
+            }
+            Ok(_) => {}
+            // To write it will tell why, and keeps nothing else from being done.
+            Err(error) => tracing::debug!(%error, "not looked at"),
+        }
+    }
+    for service in desired.persistence.service.iter().chain(&journal.services) {
+        observed.services.insert(service.clone(), host.boot.is_enabled(service));
     }
     let global = SysctlKey::global("net/ipv4/ip_forward");
     for key in desired.sysctls.keys().chain(journal.sysctls.keys()).chain([&global]) {

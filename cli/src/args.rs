@@ -71,13 +71,21 @@ pub enum Command {
         detailed_exitcode: bool,
     },
     /// Converge once
-    Apply,
+    Apply {
+        /// Overwrite what somebody has edited of natd's own part of a file
+        #[arg(long)]
+        force: bool,
+    },
     /// Check that NAT works: rules, forwarding, interfaces, routes, the way out; changes nothing
     Verify,
     /// Tell whether NAT works, by what, and what to know; changes nothing
     Status,
     /// Give back everything that natd has changed
-    Down,
+    Down {
+        /// Remove what somebody has edited of natd's own part of a file
+        #[arg(long)]
+        force: bool,
+    },
     /// Try what the cloud lets natd do
     #[command(subcommand)]
     Provider(ProviderCommand),

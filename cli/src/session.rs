@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use natd_agent::{
     conntrack::Ctnetlink, egress::TcpEgress, firewall::BackEnds, gateway::Gateway, links::Netlink,
-    lock::Lock, sysctl::ProcSys,
+    lock::Lock, persist::HostAtBoot, sysctl::ProcSys,
 };
 use natd_core::{
     config::{Config, ConfigError, FirewallChoice, Layers},
@@ -58,7 +58,7 @@ pub fn configuration(common: &Common) -> Result<Config, ConfigError> {
 }
 
 /// A gateway over this host and the configured cloud.
-pub async fn gateway(config: Config) -> Result<Gateway, Obstacle> {
+pub async fn gateway(config: Config, root: &Path) -> Result<Gateway, Obstacle> {
     needs_root()?;
     let provider = natd_providers::connect(&config).await?;
     let back_ends = BackEnds::default();
@@ -77,6 +77,7 @@ pub async fn gateway(config: Config) -> Result<Gateway, Obstacle> {
         links: Arc::new(Netlink::new(NETLINK_DEADLINE)),
         conntrack: Arc::new(Ctnetlink::new(CONNTRACK_DEADLINE)),
         egress: Arc::new(TcpEgress::new(EGRESS_DEADLINE)),
+        boot: Arc::new(HostAtBoot::new(root)),
     };
     Ok(Gateway::new(config, host, provider, firewall))
 }

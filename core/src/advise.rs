@@ -12,6 +12,7 @@ use crate::{
     model::{InterfaceId, NextHop, RouteState},
     network::Link,
     observed::Observed,
+    plan::EditedFile,
     ruleset::{Ruleset, Translation},
 };
 
@@ -25,6 +26,17 @@ pub struct Warning {
 }
 
 impl Warning {
+    /// Somebody has edited what natd wrote.
+    pub(crate) fn edited(EditedFile { path, diff }: &EditedFile) -> Self {
+        Self {
+            code: "edited",
+            message: format!(
+                "somebody has edited natd's part of {path}, and natd leaves it as it is; natd apply --force replaces it:\n    {}",
+                diff.join("\n    ")
+            ),
+        }
+    }
+
     /// Nothing brings this machine anything to translate.
     pub(crate) fn no_tables() -> Self {
         Self {

@@ -21,7 +21,7 @@ use crate::{
     desired::{Rules, Weight},
     error::{Error, Kind, Result},
     host::{Egress, Host, SysctlKey},
-    journal::{EarlierSysctl, EarlierTarget, JournalFile},
+    journal::{EarlierSysctl, EarlierTarget, JournalFile, WrittenFile},
     model::{InterfaceId, InterfaceName, NextHop, RouteKey, RouteTableId},
     network::Network,
     plan::{Entry, Plan},
@@ -111,6 +111,7 @@ pub async fn apply(plan: &Plan, tools: &Tools<'_>, journal: &mut JournalFile) ->
             Entry::Route(key) => drop(journal.journal.routes.remove(key)),
             Entry::Check(interface) => drop(journal.journal.checks.remove(interface)),
             Entry::Sysctl(key) => drop(journal.journal.sysctls.remove(key)),
+            Entry::Service(service) => drop(journal.journal.services.remove(service)),
             Entry::Rules(kind) => journal.journal.forget_rules(*kind),
         }
     }
@@ -185,6 +186,15 @@ fn enter(step: &Step, file: &mut JournalFile) {
             let earlier = EarlierSysctl { earlier: earlier.clone(), ours: to.clone() };
             journal.sysctls.entry(key.clone()).or_insert(earlier).ours.clone_from(to);
         }
+        Step::Persist { path, part, before, .. } => {
+            let entry = journal.files.entry(path.clone()).or_insert_with(|| WrittenFile {
+                before: before.clone(),
+                ..WrittenFile::default()
+            });
+            entry.before.mode = entry.before.mode.or(before.mode);
+            entry.ours.insert(part.digest.clone());
+        }
+        Step::EnableService { service } => drop(journal.services.insert(service.clone())),
         Step::SwitchCheckOff { interface, earlier } => {
             journal.checks.insert(interface.clone(), earlier.clone());
         }
@@ -208,6 +218,13 @@ fn settle(step: &Step, file: &mut JournalFile) {
         Step::ReturnRoute { key, .. } => drop(journal.routes.remove(key)),
         Step::SwitchCheckOn { interface, .. } => drop(journal.checks.remove(interface)),
         Step::RestoreSysctl { key, .. } => drop(journal.sysctls.remove(key)),
+        Step::Persist { path, part, .. } => {
+            if let Some(entry) = journal.files.get_mut(path) {
+                entry.ours = [part.digest.clone()].into();
+            }
+        }
+        Step::Unpersist { path, .. } => drop(journal.files.remove(path)),
+        Step::DisableService { service } => drop(journal.services.remove(service)),
         Step::UnloadRules { kind } => journal.forget_rules(*kind),
         _ => {}
     }
@@ -246,6 +263,16 @@ async fn run(step: &Step, tools: &Tools<'_>) -> Result<Option<String>> {
         Step::UnloadRules { kind } => firewall(*kind, tools)?.unload().await.map(|()| None),
         Step::SetSysctl { key, to, .. } | Step::RestoreSysctl { key, to, .. } => {
             write_sysctl(key, to, tools).map(|()| None)
+        }
+        Step::Persist { path, part, .. } => tools.host.boot.write(path, part).map(|()| None),
+        Step::Unpersist { path, form, before } => {
+            tools.host.boot.remove(path, *form, before.mode, &before.missing).map(|()| None)
+        }
+        Step::EnableService { service } => {
+            tools.host.boot.enable(service, true).await.map(|()| None)
+        }
+        Step::DisableService { service } => {
+            tools.host.boot.enable(service, false).await.map(|()| None)
         }
         Step::SwitchCheckOff { interface, .. } => switch_check(interface, false, None, tools).await,
         Step::SwitchCheckOn { interface, earlier } => {

@@ -17,6 +17,7 @@ use crate::{
     host::SysctlKey,
     model::{InterfaceId, InterfaceName, RouteKey},
     network::{Link, Network},
+    persist::{Persistence, choose, lay_out},
     ruleset::{Rendering, Ruleset, Translation},
 };
 
@@ -39,6 +40,8 @@ pub struct Desired {
     pub warnings: Vec<Warning>,
     /// Routes were asked for.
     pub wants_routes: bool,
+    /// What brings NAT back after a reboot.
+    pub persistence: Persistence,
 }
 
 /// The rules, as a value and as text.
@@ -153,9 +156,26 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
     if facts.cloud.is_some() && !desired.wants_routes {
         desired.warnings.push(Warning::no_tables());
     }
-    desired.rules =
-        Some(Rules { rendering: ruleset.render(facts.firewall), ruleset, egress_address });
+    let rules = Rules { rendering: ruleset.render(facts.firewall), ruleset, egress_address };
+    desired.persistence = persistence(config, facts, &rules, &desired.sysctls);
+    desired.rules = Some(rules);
     Ok(desired)
+}
+
+/// Rules that can't be brought back after a reboot are no reason not to have them now.
+fn persistence(
+    config: &Config,
+    facts: &Facts,
+    rules: &Rules,
+    sysctls: &BTreeMap<SysctlKey, Setting>,
+) -> Persistence {
+    match choose(config.nat.persist, rules.rendering.kind, &facts.boot) {
+        Ok((Some(kind), why)) => lay_out(kind, why, rules, sysctls, &facts.boot),
+        Ok((None, why)) => Persistence { why, ..Persistence::default() },
+        Err(error) => {
+            Persistence { why: error.to_string(), problem: Some(error), ..Persistence::default() }
+        }
+    }
 }
 
 /// The link that translated packets leave by.

@@ -7,6 +7,7 @@ use crate::{
     error::Error,
     model::MacAddress,
     network::Network,
+    persist::Boot,
     ruleset::FirewallKind,
 };
 
@@ -17,6 +18,8 @@ pub struct Facts {
     pub network: Network,
     /// The back end that is to hold the rules.
     pub firewall: FirewallKind,
+    /// What loads rules at boot on this host.
+    pub boot: Boot,
     /// The cloud's side; `None` if `provider = "none"`.
     pub cloud: Option<CloudFacts>,
 }

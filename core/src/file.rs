@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Replaces a file's content in one step, readable by root alone (mode 0600), making its folder
@@ -14,11 +14,23 @@ use std::{
 /// # Errors
 /// Of the file system. The earlier file is untouched then.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_with(path, content, |_| Ok(()))
+}
+
+/// As [`replace`]; `attributes` gives the new file its mode and whatever else it is to have, before
+/// anybody can see it.
+///
+/// # Errors
+/// Of the file system, or of `attributes`. The earlier file is untouched then.
+pub fn replace_with(
+    path: &Path,
+    content: &[u8],
+    attributes: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(folder)?;
-    let beside = folder.join(format!(".{}.new", name.to_string_lossy()));
-    let written = write_synced(&beside, content)
+    let beside = beside(path)?;
+    let written = write_synced(&beside, content, attributes)
         .and_then(|()| fs::rename(&beside, path))
         .and_then(|()| File::open(folder)?.sync_all());
     if written.is_err() {
@@ -28,10 +40,50 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     written
 }
 
-fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Removes a file, and what a crash may have left of a replacement that was under way; success if
+/// there is neither.
+///
+/// # Errors
+/// Of the file system.
+pub fn remove(path: &Path) -> io::Result<()> {
+    forget(path)?;
+    unlink(path)
+}
+
+/// Removes what a crash may have left of a replacement that was under way.
+///
+/// # Errors
+/// Of the file system.
+pub fn forget(path: &Path) -> io::Result<()> {
+    unlink(&beside(path)?)
+}
+
+fn unlink(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error)
+            if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where the new content is written first: in the same folder, since a rename stays in one file system.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(path.with_file_name(format!(".{}.new", name.to_string_lossy())))
+}
+
+fn write_synced(
+    path: &Path,
+    content: &[u8],
+    attributes: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(content)?;
+    attributes(&file)?;
     file.sync_all()
 }
 

@@ -9,6 +9,7 @@ use crate::{
     error::Result,
     model::InterfaceName,
     network::{Flow, Network},
+    persist::{Boot, FileSeen, Form, HostPath, Part, ServiceName},
     ruleset::{FirewallKind, Rendering, RulesetDigest},
 };
 
@@ -25,6 +26,8 @@ pub struct Host {
     pub conntrack: Arc<dyn Conntrack>,
     /// The way out.
     pub egress: Arc<dyn Egress>,
+    /// What happens at boot.
+    pub boot: Arc<dyn AtBoot>,
 }
 
 /// Rules of natd's that are in the kernel now.
@@ -80,6 +83,18 @@ impl SysctlKey {
     #[must_use]
     pub fn ipv4(interface: &InterfaceName, name: &str) -> Self {
         Self(format!("net/ipv4/conf/{interface}/{name}"))
+    }
+
+    /// Whether it is what lets packets through an interface.
+    #[must_use]
+    pub fn is_forwarding(&self) -> bool {
+        self.0.ends_with("/forwarding")
+    }
+
+    /// Whether the kernel has it only once connection tracking is loaded.
+    #[must_use]
+    pub fn is_conntrack(&self) -> bool {
+        self.0.starts_with("net/netfilter/")
     }
 
     /// The path below `/proc/sys`.
@@ -155,4 +170,47 @@ pub trait Egress: Send + Sync {
         interface: &InterfaceName,
         source: Option<IpAddr>,
     ) -> Result<()>;
+}
+
+/// What happens at boot: files that bring NAT back, and services that read them.
+#[async_trait]
+pub trait AtBoot: Send + Sync {
+    /// What there is that loads rules at boot.
+    fn facts(&self) -> Boot;
+
+    /// What a file holds of natd's.
+    ///
+    /// # Errors
+    /// `Denied`, `Invalid` if it can't be read.
+    fn look(&self, path: &HostPath, form: Form) -> Result<FileSeen>;
+
+    /// Has the file hold that part, whatever natd's part was before; the rest of it, its owner and
+    /// its mode stay, but for run bits that the part needs. After a crash at any moment the file is
+    /// as it was or as it should be.
+    ///
+    /// # Errors
+    /// `Denied`, `Invalid` if the file system refuses.
+    fn write(&self, path: &HostPath, part: &Part) -> Result<()>;
+
+    /// Takes natd's part out of the file, gives it that mode back, and removes those folders as far
+    /// as they are empty; success if there is nothing to take out.
+    ///
+    /// # Errors
+    /// As for [`AtBoot::write`].
+    fn remove(
+        &self,
+        path: &HostPath,
+        form: Form,
+        mode: Option<u32>,
+        folders: &[HostPath],
+    ) -> Result<()>;
+
+    /// Whether the service is started at boot.
+    fn is_enabled(&self, service: &ServiceName) -> bool;
+
+    /// Has the service be started at boot, or not. It is neither started nor stopped now.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such service; `Denied`, `Invalid`, `Unreachable`.
+    async fn enable(&self, service: &ServiceName, enabled: bool) -> Result<()>;
 }

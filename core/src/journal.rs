@@ -18,6 +18,7 @@ use crate::{
     file,
     host::SysctlKey,
     model::{InstanceId, InterfaceId, NextHop, RouteKey, RouteOrigin},
+    persist::{HostPath, PartDigest, ServiceName},
     ruleset::FirewallKind,
 };
 
@@ -40,6 +41,12 @@ pub struct Journal {
     /// Kernel parameters.
     #[serde(default)]
     pub sysctls: BTreeMap<SysctlKey, EarlierSysctl>,
+    /// Files that bring NAT back after a reboot.
+    #[serde(default)]
+    pub files: BTreeMap<HostPath, WrittenFile>,
+    /// Services that were not started at boot.
+    #[serde(default)]
+    pub services: BTreeSet<ServiceName>,
     /// Interfaces whose source/destination check was on, with what switching it off overwrote.
     #[serde(default)]
     pub checks: BTreeMap<InterfaceId, Option<CheckSettings>>,
@@ -56,6 +63,8 @@ impl Default for Journal {
             firewalls: BTreeSet::new(),
             stale_flows: false,
             sysctls: BTreeMap::new(),
+            files: BTreeMap::new(),
+            services: BTreeSet::new(),
             checks: BTreeMap::new(),
             routes: BTreeMap::new(),
         }
@@ -89,6 +98,28 @@ pub struct EarlierSysctl {
     pub earlier: String,
     /// What natd made of it. If it is something else by now, somebody else decided.
     pub ours: String,
+}
+
+/// A file that natd has put a part into.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenFile {
+    /// What natd has written, or was about to. If it is something else by now, somebody has edited
+    /// it.
+    pub ours: BTreeSet<PartDigest>,
+    /// What was there before.
+    #[serde(flatten)]
+    pub before: FileBefore,
+}
+
+/// What was there, beside its content, before natd put a part into a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileBefore {
+    /// Its permissions, where natd has to change them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// The folders on the way to it that were missing, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<HostPath>,
 }
 
 /// A route before natd took it.

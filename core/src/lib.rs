@@ -17,6 +17,7 @@ pub mod journal;
 pub mod model;
 pub mod network;
 pub mod observed;
+pub mod persist;
 pub mod plan;
 pub mod ruleset;
 pub mod step;

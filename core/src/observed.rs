@@ -8,6 +8,7 @@ use crate::{
     cloud::CheckSettings,
     host::{Loaded, SysctlKey},
     model::{InterfaceId, Route, RouteKey, RouteTableId},
+    persist::{FileSeen, HostPath, ServiceName},
     ruleset::FirewallKind,
 };
 
@@ -22,6 +23,11 @@ pub struct Observed {
     pub checks: BTreeMap<InterfaceId, bool>,
     /// What switching it off would overwrite.
     pub check_settings: BTreeMap<InterfaceId, CheckSettings>,
+    /// natd's part of the files that bring NAT back after a reboot; one in which there is none, and is
+    /// to be none, is absent.
+    pub files: BTreeMap<HostPath, FileSeen>,
+    /// Services, and whether they are started at boot.
+    pub services: BTreeMap<ServiceName, bool>,
     /// The tables that were seen.
     pub tables: BTreeSet<RouteTableId>,
     /// Their routes.

@@ -16,9 +16,10 @@ use crate::{
     desired::Desired,
     error::{Error, Kind},
     host::SysctlKey,
-    journal::Journal,
+    journal::{FileBefore, Journal, WrittenFile},
     model::{InterfaceId, NextHop, RouteKey, RouteOrigin, RouteState},
     observed::Observed,
+    persist::{FileSeen, HostPath, Part, Persistence, ServiceName, diff, places},
     ruleset::FirewallKind,
     step::Step,
 };
@@ -42,6 +43,8 @@ pub enum Entry {
     Check(InterfaceId),
     /// A kernel parameter.
     Sysctl(SysctlKey),
+    /// A service that natd had started at boot.
+    Service(ServiceName),
     /// natd's own rules.
     Rules(FirewallKind),
 }
@@ -52,6 +55,7 @@ impl fmt::Display for Entry {
             Self::Route(key) => write!(f, "{key}"),
             Self::Check(interface) => write!(f, "the source/destination check of {interface}"),
             Self::Sysctl(key) => write!(f, "{key}"),
+            Self::Service(service) => write!(f, "the start of {service} at boot"),
             Self::Rules(kind) => write!(f, "natd's {kind} rules"),
         }
     }
@@ -70,11 +74,33 @@ pub struct Plan {
     pub warnings: Vec<Warning>,
     /// Journal entries that are dropped without giving anything back.
     pub left_alone: Vec<LeftAlone>,
+    /// Files whose part of natd's somebody has edited.
+    pub edited: Vec<EditedFile>,
     /// Routes that are served, or will be once the steps are done.
     pub served: BTreeSet<RouteKey>,
 }
 
+/// A file whose part of natd's somebody has edited: that work is theirs, and natd goes on with it only
+/// by the operator's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EditedFile {
+    /// The file.
+    pub path: HostPath,
+    /// What natd would take away (`-`) and put there (`+`).
+    pub diff: Vec<String>,
+}
+
 impl Plan {
+    /// Leaves out what would overwrite somebody's edits.
+    pub fn spare_edited(&mut self) {
+        let is_edited = |path: &HostPath| self.edited.iter().any(|edited| edited.path == *path);
+        self.steps.retain(|step| match step {
+            Step::Persist { path, .. } | Step::Unpersist { path, .. } => !is_edited(path),
+            _ => true,
+        });
+        self.warnings.extend(self.edited.iter().map(Warning::edited));
+    }
+
     /// Whether what is equals what should be, as far as natd will go.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -117,6 +143,7 @@ pub fn plan(
         plan.steps.push(Step::ProveEgress { targets: targets.to_vec() });
     }
     carry(&mut plan, desired, observed, journal);
+    persist(&mut plan, desired, observed, journal);
     return_routes(&mut plan, desired, observed, journal);
     return_host(&mut plan, desired, observed, journal);
     plan.steps.sort_by_key(Step::phase);
@@ -292,5 +319,82 @@ fn return_host(plan: &mut Plan, desired: &Desired, observed: &Observed, journal:
     {
         plan.left_alone
             .push(LeftAlone { what: Entry::Rules(*kind), why: "they are gone already".to_owned() });
+    }
+}
+
+/// What is to be there after a reboot, and what natd has there that isn't to be.
+fn persist(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Journal) {
+    let Persistence { files, service, .. } = &desired.persistence;
+    for (path, form) in places() {
+        let entry = journal.files.get(&path);
+        let seen = observed.files.get(&path);
+        let wanted = files.get(&path);
+        let Some(part) = wanted else {
+            if entry.is_some() || seen.is_some_and(|seen| !seen.is_foreign() && seen.own.is_some())
+            {
+                note_edit(plan, &path, entry, seen, None);
+                let before = entry.map(|entry| entry.before.clone()).unwrap_or_default();
+                plan.steps.push(Step::Unpersist { path, form, before });
+            }
+            continue;
+        };
+        let runs = |mode: u32| !part.is_executable() || mode & 0o111 != 0;
+        let own = seen.and_then(FileSeen::digest);
+        let is_there = seen.is_some_and(|seen| seen.in_place && seen.mode.is_some_and(runs))
+            && own.as_ref() == Some(&part.digest);
+        if !is_there {
+            note_edit(plan, &path, entry, seen, Some(part));
+            let mode = seen.and_then(|seen| seen.mode).filter(|mode| !runs(*mode));
+            let missing = seen.map(|seen| seen.missing.clone()).unwrap_or_default();
+            plan.steps.push(Step::Persist {
+                path,
+                part: part.clone(),
+                before: FileBefore { mode, missing },
+                replaces: own.is_some(),
+            });
+        }
+    }
+    // Away they go in the other order: what refers to a file goes before it.
+    let mut steps = std::mem::take(&mut plan.steps);
+    let away: Vec<Step> =
+        steps.extract_if(.., |step| matches!(step, Step::Unpersist { .. })).collect();
+    steps.extend(away.into_iter().rev());
+    plan.steps = steps;
+    if let Some(service) = service
+        && observed.services.get(service) == Some(&false)
+    {
+        plan.steps.push(Step::EnableService { service: service.clone() });
+    }
+    for enabled in journal.services.iter().filter(|enabled| Some(*enabled) != service.as_ref()) {
+        if observed.services.get(enabled) == Some(&true) {
+            plan.steps.push(Step::DisableService { service: enabled.clone() });
+        } else {
+            plan.left_alone.push(LeftAlone {
+                what: Entry::Service(enabled.clone()),
+                why: "somebody has disabled it".to_owned(),
+            });
+        }
+    }
+}
+
+/// Whether somebody has edited natd's part of a file: it says neither what natd wrote nor what it is
+/// to say. Without a journal only a foreign file is told from one of natd's.
+fn note_edit(
+    plan: &mut Plan,
+    path: &HostPath,
+    entry: Option<&WrittenFile>,
+    seen: Option<&FileSeen>,
+    part: Option<&Part>,
+) {
+    let Some((seen, digest)) = seen.and_then(|seen| Some((seen, seen.digest()?))) else { return };
+    let is_wanted = part.is_some_and(|part| part.digest == digest || part.alike.contains(&digest));
+    let is_ours = match entry {
+        Some(entry) => entry.ours.contains(&digest),
+        None => !seen.is_foreign(),
+    };
+    if !is_wanted && !is_ours {
+        let there = seen.own.as_deref().unwrap_or_default();
+        let wanted = part.map(|part| part.form.normal(&part.text)).unwrap_or_default();
+        plan.edited.push(EditedFile { path: path.clone(), diff: diff(there, &wanted) });
     }
 }

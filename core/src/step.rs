@@ -8,7 +8,9 @@ use crate::{
     cloud::CheckSettings,
     desired::{Rules, Weight},
     host::SysctlKey,
+    journal::FileBefore,
     model::{InterfaceId, NextHop, Route, RouteKey},
+    persist::{Form, HostPath, Part, ServiceName},
     ruleset::{FirewallKind, Ruleset},
 };
 
@@ -60,6 +62,22 @@ pub enum Step {
         #[serde(skip_serializing_if = "Option::is_none")]
         earlier: Option<CheckSettings>,
     },
+    /// Puts natd's part into a file that brings NAT back after a reboot.
+    Persist {
+        /// The file.
+        path: HostPath,
+        /// What it is to hold.
+        part: Part,
+        /// What is there of it that natd gives back: permissions, missing folders.
+        before: FileBefore,
+        /// Whether a part of natd's is there already.
+        replaces: bool,
+    },
+    /// Has a service be started at boot that isn't.
+    EnableService {
+        /// The service.
+        service: ServiceName,
+    },
     /// Reaches one of the targets, before any route is taken.
     ProveEgress {
         /// The targets, `host:port`.
@@ -81,6 +99,20 @@ pub enum Step {
         /// What is put back with it.
         #[serde(skip_serializing_if = "Option::is_none")]
         earlier: Option<CheckSettings>,
+    },
+    /// Takes natd's part out of such a file, and gives back what natd changed for its sake.
+    Unpersist {
+        /// The file.
+        path: HostPath,
+        /// How natd's part is told from the rest.
+        form: Form,
+        /// What was there before natd.
+        before: FileBefore,
+    },
+    /// Has a service no longer be started at boot, as it was before natd.
+    DisableService {
+        /// The service.
+        service: ServiceName,
     },
     /// Gives a kernel parameter its earlier value back.
     RestoreSysctl {
@@ -111,6 +143,8 @@ pub enum Phase {
     Flows,
     /// Kernel parameters are set.
     Sysctls,
+    /// What brings NAT back after a reboot is put in place. Nothing needs it: packets are carried now.
+    Persist,
     /// Source/destination checks are switched off.
     Checks,
     /// The way out is proven.
@@ -119,6 +153,8 @@ pub enum Phase {
     TakeRoutes,
     /// Source/destination checks are switched on again.
     ReturnChecks,
+    /// What brings NAT back after a reboot is taken away, before what it brings back.
+    ReturnPersisted,
     /// Kernel parameters get their earlier values back.
     ReturnSysctls,
     /// Rules are removed.
@@ -133,10 +169,12 @@ impl Phase {
     pub fn needs(self) -> &'static [Self] {
         match self {
             Self::ReturnRoutes | Self::Rules => &[],
-            Self::Flows | Self::Sysctls | Self::Proof => &[Self::Rules],
+            Self::Flows | Self::Sysctls | Self::Persist | Self::Proof => &[Self::Rules],
             Self::Checks => &[Self::Rules, Self::Sysctls],
             Self::TakeRoutes => &[Self::Rules, Self::Sysctls, Self::Checks, Self::Proof],
-            Self::ReturnChecks | Self::ReturnSysctls => &[Self::ReturnRoutes, Self::TakeRoutes],
+            Self::ReturnChecks | Self::ReturnPersisted | Self::ReturnSysctls => {
+                &[Self::ReturnRoutes, Self::TakeRoutes]
+            }
             Self::ReturnRules => &[Self::ReturnRoutes, Self::TakeRoutes, Self::ReturnSysctls],
         }
     }
@@ -146,7 +184,7 @@ impl Phase {
     /// are known by their name, nor from giving back what is in the journal already.
     #[must_use]
     pub fn is_journalled(self) -> bool {
-        matches!(self, Self::Sysctls | Self::Checks | Self::TakeRoutes)
+        matches!(self, Self::Sysctls | Self::Persist | Self::Checks | Self::TakeRoutes)
     }
 }
 
@@ -159,10 +197,12 @@ impl Step {
             Self::LoadRules { .. } => Phase::Rules,
             Self::ClearStaleFlows { .. } => Phase::Flows,
             Self::SetSysctl { .. } => Phase::Sysctls,
+            Self::Persist { .. } | Self::EnableService { .. } => Phase::Persist,
             Self::SwitchCheckOff { .. } => Phase::Checks,
             Self::ProveEgress { .. } => Phase::Proof,
             Self::TakeRoute { .. } => Phase::TakeRoutes,
             Self::SwitchCheckOn { .. } => Phase::ReturnChecks,
+            Self::Unpersist { .. } | Self::DisableService { .. } => Phase::ReturnPersisted,
             Self::RestoreSysctl { .. } => Phase::ReturnSysctls,
             Self::UnloadRules { .. } => Phase::ReturnRules,
         }
@@ -206,6 +246,16 @@ impl fmt::Display for Step {
             }
             Self::SwitchCheckOn { interface, .. } => {
                 write!(f, "switch on the source/destination check of {interface}")
+            }
+            Self::Persist { path, replaces, .. } => {
+                let verb = if *replaces { "replace natd's part of" } else { "write" };
+                write!(f, "{verb} {path}")
+            }
+            Self::EnableService { service } => write!(f, "have {service} started at boot"),
+            Self::Unpersist { path, form: Form::Whole, .. } => write!(f, "remove {path}"),
+            Self::Unpersist { path, .. } => write!(f, "remove natd's part of {path}"),
+            Self::DisableService { service } => {
+                write!(f, "have {service} no longer started at boot")
             }
             Self::ProveEgress { targets } => write!(f, "reach {}", targets.join(" or ")),
             Self::TakeRoute { key, target, .. } => write!(f, "point {key} at {target}"),

@@ -5,8 +5,9 @@ use serde::Serialize;
 use crate::{
     desired::{Desired, Weight},
     error::Error,
+    persist::Persistence,
     plan::Plan,
-    step::Step,
+    step::{Phase, Step},
 };
 
 /// Whether packets were seen to get out.
@@ -87,8 +88,10 @@ pub fn judge<'a>(
             check("way out", State::Unproven, "verify.targets is empty: nothing was tried")
         }
     });
-    let carried =
-        checks.iter().find(|check| check.state == State::Failed && check.name != TUNING).cloned();
+    let fails = |check: &&Check| {
+        check.state == State::Failed && ![TUNING, REBOOT].contains(&check.name.as_str())
+    };
+    let carried = checks.iter().find(fails).cloned();
     let mut served = 0;
     for (key, wish) in &desired.routes {
         let missing = !plan.served.contains(key)
@@ -105,8 +108,7 @@ pub fn judge<'a>(
     for error in plan.refusals.iter().chain(&plan.problems) {
         checks.push(check(ASKED_FOR, State::Failed, error.to_string()));
     }
-    let unserved =
-        checks.iter().rfind(|check| check.state == State::Failed && check.name != TUNING);
+    let unserved = checks.iter().rfind(fails);
     let routes =
         if served == 1 { "1 route leads".to_owned() } else { format!("{served} routes lead") };
     let (verdict, headline) = match (carried, unserved) {
@@ -135,8 +137,9 @@ pub fn judge<'a>(
     Judgement { verdict, headline, checks }
 }
 
-/// The name of the check that NAT doesn't stand or fall with.
+/// The names of the checks that NAT doesn't stand or fall with.
 const TUNING: &str = "tuning";
+const REBOOT: &str = "after a reboot";
 
 /// The name of the checks of what was asked for and can't be done. Their detail is what natd "could not".
 const ASKED_FOR: &str = "asked for";
@@ -190,6 +193,7 @@ fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[&Step]
             None => {}
         }
     }
+    checks.push(after_a_reboot(desired, outstanding));
     for interface in &desired.unchecked {
         let on = outstanding.iter().any(
             |step| matches!(step, Step::SwitchCheckOff { interface: off, .. } if off == interface),
@@ -199,5 +203,19 @@ fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[&Step]
         } else {
             check("source/destination check", State::Ok, format!("of {interface} is off"))
         });
+    }
+}
+
+/// Whether NAT will be there before natd is.
+fn after_a_reboot(desired: &Desired, outstanding: &[&Step]) -> Check {
+    let Persistence { kind, why, problem, .. } = &desired.persistence;
+    let missing = outstanding.iter().find(|step| step.phase() == Phase::Persist);
+    match (problem, missing, kind) {
+        (Some(problem), ..) => check(REBOOT, State::Failed, problem.to_string()),
+        (None, Some(step), _) => check(REBOOT, State::Failed, format!("not done: {step}")),
+        (None, None, Some(kind)) => check(REBOOT, State::Ok, format!("{kind} ({why})")),
+        (None, None, None) => {
+            check(REBOOT, State::Unproven, format!("only natd's own start brings NAT back: {why}"))
+        }
     }
 }

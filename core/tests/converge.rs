@@ -14,12 +14,13 @@ use natd_core::{
     host::{Loaded, SysctlKey},
     journal::{EarlierRoute, Journal},
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState},
+    persist::{Boot, HostPath, PersistKind, ServiceName, lay_out},
     plan::Plan,
     ruleset::{FirewallKind, Ruleset, RulesetDigest, Translation},
     step::Step,
 };
 use proptest::prelude::*;
-use world::{ADDRESS, INTERFACES, State, TABLES, World, all_done};
+use world::{ADDRESS, INTERFACES, SERVICES, State, TABLES, World, all_done};
 
 const DESTINATIONS: [&str; 2] = ["0.0.0.0/0", "198.51.100.0/24"];
 const SYSCTLS: [&str; 3] = [
@@ -63,14 +64,46 @@ fn foreign() -> impl Strategy<Value = Option<NextHop>> {
     ]
 }
 
+/// Files that are there before natd.
+fn files() -> impl Strategy<Value = BTreeMap<HostPath, (String, u32)>> {
+    let of = |path: &str, contents: &[&str]| {
+        let contents: Vec<Option<String>> = std::iter::once(None)
+            .chain(contents.iter().map(|text| Some((*text).to_owned())))
+            .collect();
+        (
+            Just(HostPath::new(path)),
+            proptest::sample::select(contents),
+            prop_oneof![Just(0o600_u32), Just(0o755)],
+        )
+    };
+    let script = ["", "#!/bin/sh\nmine\nexit 0\n", "#!/bin/sh -e\nmine"];
+    let saved = ["", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MINE\nCOMMIT\n"];
+    (
+        of("/etc/rc.local", &script),
+        of("/etc/iptables/rules.v4", &saved),
+        of("/etc/sysconfig/iptables", &saved),
+        of("/etc/nftables.conf", &["flush ruleset"]),
+    )
+        .prop_map(|(a, b, c, d)| {
+            [a, b, c, d]
+                .into_iter()
+                .filter_map(|(path, content, mode)| Some((path, (content?, mode))))
+                .collect()
+        })
+}
+
 prop_compose! {
     /// A world before natd: nothing in it is natd's.
     fn worlds()(
         targets in proptest::collection::vec(foreign(), TABLES.len() * DESTINATIONS.len()),
         sysctls in proptest::collection::vec(0..3_u8, SYSCTLS.len()),
         checks in proptest::collection::vec(any::<bool>(), INTERFACES.len()),
+        files in files(),
+        services in proptest::sample::subsequence(SERVICES.to_vec(), 0..=SERVICES.len()),
     ) -> State {
         State {
+            files,
+            services: services.into_iter().map(ServiceName::new).collect(),
             rules: BTreeMap::new(),
             sysctls: SYSCTLS.iter().map(|key| SysctlKey::global(key)).zip(sysctls.iter().map(ToString::to_string)).collect(),
             checks: INTERFACES.iter().map(|id| interface(id)).zip(checks).collect(),
@@ -103,17 +136,31 @@ prop_compose! {
         unchecked in proptest::sample::subsequence(INTERFACES.to_vec(), 0..=INTERFACES.len()),
         wanted_routes in proptest::sample::subsequence(keys(), 0..=keys().len()),
         target in proptest::sample::select(INTERFACES.to_vec()),
+        persist in proptest::option::of(any::<bool>()),
     ) -> Desired {
+        let sysctls = SYSCTLS
+            .iter()
+            .zip(wanted_sysctls)
+            .filter_map(|(key, value)| Some((
+                SysctlKey::global(key),
+                Setting { value: value?.to_string(), weight: Weight::Carries },
+            )))
+            .collect();
+        let rules = rules(kind, masquerade);
+        let boot = Boot { live: true, ..Boot::default() };
+        let persistence = match (persist, kind) {
+            (None, _) => None,
+            (Some(true), _) => Some(PersistKind::RcLocal),
+            (Some(false), FirewallKind::Nftables) => Some(PersistKind::Nftables),
+            (Some(false), FirewallKind::Iptables) if masquerade => Some(PersistKind::IptablesServices),
+            (Some(false), FirewallKind::Iptables) => Some(PersistKind::NetfilterPersistent),
+        };
         Desired {
-            rules: Some(rules(kind, masquerade)),
-            sysctls: SYSCTLS
-                .iter()
-                .zip(wanted_sysctls)
-                .filter_map(|(key, value)| Some((
-                    SysctlKey::global(key),
-                    Setting { value: value?.to_string(), weight: Weight::Carries },
-                )))
-                .collect(),
+            persistence: persistence
+                .map(|kind| lay_out(kind, String::new(), &rules, &sysctls, &boot))
+                .unwrap_or_default(),
+            rules: Some(rules),
+            sysctls,
             unchecked: unchecked.into_iter().map(interface).collect(),
             wants_routes: !wanted_routes.is_empty(),
             routes: wanted_routes
@@ -138,6 +185,14 @@ fn is_reached(desired: &Desired, state: &State) -> bool {
             .sysctls
             .iter()
             .all(|(key, setting)| state.sysctls.get(key) == Some(&setting.value))
+        && desired.persistence.files.iter().all(|(path, part)| {
+            state.files.get(path).is_some_and(|(content, mode)| {
+                part.form.own(content) == Some(part.form.normal(&part.text))
+                    && part.form.in_place(content)
+                    && (!part.is_executable() || mode & 0o111 != 0)
+            })
+        })
+        && desired.persistence.service.iter().all(|service| state.services.contains(service))
         && desired.unchecked.iter().all(|id| state.checks.get(id) == Some(&false))
         && desired.routes.iter().all(|(key, wish)| {
             state
@@ -159,7 +214,12 @@ fn is_in_order(plan: &Plan) -> bool {
     let load = || last(|step| matches!(step, Step::LoadRules { .. }));
     let forward = || position(|step| matches!(step, Step::SetSysctl { .. }));
     let unload = || position(|step| matches!(step, Step::UnloadRules { .. }));
-    before(load(), forward())
+    let persist = || position(|step| matches!(step, Step::Persist { .. }));
+    let unpersist = || last(|step| matches!(step, Step::Unpersist { .. }));
+    before(load(), persist())
+        && before(last(|step| matches!(step, Step::Persist { .. })), take())
+        && before(unpersist(), unload())
+        && before(load(), forward())
         && before(load(), take())
         && before(last(|step| matches!(step, Step::SetSysctl { .. })), take())
         && before(last(|step| matches!(step, Step::SwitchCheckOff { .. })), take())
@@ -206,8 +266,8 @@ proptest! {
     fn a_death_at_any_moment_is_made_good_by_the_next_tick(
         before in worlds(),
         wish in wishes(),
-        up in 0..12_usize,
-        down in 0..12_usize,
+        up in 0..20_usize,
+        down in 0..20_usize,
     ) {
         let folder = tempfile::tempdir().expect("a folder");
         let world = World::new(before.clone());
@@ -339,4 +399,64 @@ fn routes_that_lead_here_without_an_entry_in_the_journal_are_told_of_on_the_way_
     let warnings = stranded(&World::new(state).observed(), &journal);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].message.starts_with(&ours.to_string()), "{warnings:?}");
+}
+
+#[test]
+fn what_somebody_has_edited_between_the_marks_is_left_until_the_operator_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::new(State::default());
+    let rules = rules(FirewallKind::Nftables, false);
+    let boot = Boot::default();
+    let persistence = lay_out(PersistKind::RcLocal, String::new(), &rules, &BTreeMap::new(), &boot);
+    let wish = Desired { rules: Some(rules), persistence, ..Desired::default() };
+    run(world.tick(&wish, folder.path()));
+    let path = HostPath::new("/etc/rc.local");
+    world.edit(|state| {
+        let file = state.files.get_mut(&path).expect("written");
+        file.0 = file.0.replace("nft -f", "nft -c -f");
+    });
+    let edited = world.state();
+    for wish in [&wish, &Desired::default()] {
+        let (mut plan, _) = run(world.plan(wish, folder.path()));
+        assert_eq!(plan.edited.len(), 1, "{plan:?}");
+        assert_eq!(plan.edited[0].path, path);
+        assert!(
+            plan.edited[0]
+                .diff
+                .iter()
+                .any(|line| line.starts_with('-') && line.contains("nft -c -f"))
+        );
+        let touches = |plan: &Plan| {
+            plan.steps.iter().any(|step| matches!(step, Step::Persist { path: p, .. } | Step::Unpersist { path: p, .. } if *p == path))
+        };
+        assert!(touches(&plan));
+        plan.spare_edited();
+        assert!(!touches(&plan));
+        assert_eq!(plan.warnings.last().map(|warning| warning.code), Some("edited"));
+    }
+    assert_eq!(world.state(), edited);
+    // With the operator's word the steps are there, and do it.
+    run(world.tick(&wish, folder.path()));
+    assert!(is_reached(&wish, &world.state()));
+    run(world.tick(&Desired::default(), folder.path()));
+    assert_eq!(world.state(), State::default());
+}
+
+#[test]
+fn a_file_of_somebody_elses_under_a_name_of_natds_is_not_taken_for_natds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = HostPath::new("/etc/sysctl.d/90-natd.conf");
+    let theirs = State {
+        files: BTreeMap::from([(path.clone(), ("vm.swappiness = 1\n".to_owned(), 0o644))]),
+        ..State::default()
+    };
+    let world = World::new(theirs.clone());
+    let rules = rules(FirewallKind::Nftables, false);
+    let boot = Boot::default();
+    let persistence = lay_out(PersistKind::RcLocal, String::new(), &rules, &BTreeMap::new(), &boot);
+    let wish = Desired { rules: Some(rules), persistence, ..Desired::default() };
+    let (plan, _) = run(world.plan(&wish, folder.path()));
+    assert_eq!(plan.edited.iter().map(|edited| &edited.path).collect::<Vec<_>>(), [&path]);
+    let (plan, _) = run(world.plan(&Desired::default(), folder.path()));
+    assert!(plan.steps.is_empty() && plan.edited.is_empty(), "{plan:?}");
 }

@@ -17,6 +17,7 @@ use natd_core::{
     facts::{CloudFacts, Facts},
     model::{NextHop, Route, RouteOrigin, RouteState},
     network::{Flow, Link, Network},
+    persist::Boot,
     plan::Plan,
     ruleset::{FirewallKind, Translation},
     step::Step,
@@ -77,6 +78,7 @@ fn facts() -> Facts {
                 .into(),
         },
         firewall: FirewallKind::Nftables,
+        boot: Boot::default(),
         cloud: Some(CloudFacts {
             instance: Instance {
                 id: id("i-1"),

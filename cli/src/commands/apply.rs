@@ -12,9 +12,10 @@ use crate::{
 };
 
 /// Converges once and tells what came of it.
-pub async fn run(common: &Common) -> Result<Exit, Obstacle> {
+pub async fn run(common: &Common, force: bool) -> Result<Exit, Obstacle> {
     let config = session::configuration(common)?;
-    let mut gateway = session::gateway(config).await?;
+    let mut gateway = session::gateway(config, &common.root).await?;
+    gateway.force = force;
     let (_lock, mut journal) = session::to_change(&common.root, &gateway).await?;
     let view = match gateway.look(&journal.journal, Look::Everything, |_, _| BTreeSet::new()).await
     {
@@ -24,6 +25,9 @@ pub async fn run(common: &Common) -> Result<Exit, Obstacle> {
             return Ok(Exit::of_trouble(&trouble));
         }
     };
+    if !force && output::plan::refuse_edited(&view.plan, "apply") {
+        return Ok(Exit::Refused);
+    }
     let (report, _) = gateway.converge(&view, &mut journal, None).await;
     match common.output {
         Format::Json => print_json(&report),

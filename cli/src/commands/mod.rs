@@ -25,10 +25,10 @@ pub async fn run(cli: Cli) -> Exit {
     match command.unwrap_or(Command::Run) {
         Command::Run => Box::pin(run::run(&common)).await,
         Command::Plan { detailed_exitcode } => plan::run(&common, detailed_exitcode).await,
-        Command::Apply => apply::run(&common).await,
+        Command::Apply { force } => apply::run(&common, force).await,
         Command::Verify => verify::run(&common).await,
         Command::Status => Box::pin(status::run(&common)).await,
-        Command::Down => down::run(&common).await,
+        Command::Down { force } => down::run(&common, force).await,
         Command::Provider(ProviderCommand::Check { write, table }) => {
             provider::check(&common, write.then_some(table).flatten()).await
         }
@@ -52,7 +52,7 @@ pub async fn run(cli: Cli) -> Exit {
 /// A gateway that has been looked at, or the exit code of why it could not be.
 async fn look(common: &Common) -> Result<Result<Looked, Exit>, Obstacle> {
     let config = crate::session::configuration(common)?;
-    let mut gateway = crate::session::gateway(config).await?;
+    let mut gateway = crate::session::gateway(config, &common.root).await?;
     let instance = gateway.instance().await?.map(|instance| instance.id);
     let file = natd_core::journal::JournalFile::peek(&common.root, instance.as_ref())?;
     let seen = gateway

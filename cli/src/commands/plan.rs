@@ -19,6 +19,9 @@ pub async fn run(common: &Common, detailed_exitcode: bool) -> Result<Exit, Obsta
         Format::Json => print_json(plan),
         Format::Text => output::plan::print_plan(plan),
     }
+    if output::plan::refuse_edited(plan, "apply") {
+        return Ok(Exit::Refused);
+    }
     let nothing_can_be_done = plan.falls_short() && plan.served.is_empty();
     Ok(match plan.is_empty() {
         true if nothing_can_be_done && !plan.refusals.is_empty() => Exit::Refused,

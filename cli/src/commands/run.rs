@@ -41,7 +41,7 @@ pub async fn run(common: &Common) -> Result<Exit, Obstacle> {
     };
     let reload = || async {
         let config = session::configuration(common).map_err(|error| error.to_string())?;
-        session::gateway(config).await.map_err(|obstacle| match obstacle {
+        session::gateway(config, &common.root).await.map_err(|obstacle| match obstacle {
             Obstacle::Configuration(error) => error.to_string(),
             Obstacle::Failure(error) => error.to_string(),
         })
@@ -75,7 +75,7 @@ async fn begin(common: &Common) -> Result<Option<(Gateway, JournalFile)>, Obstac
 }
 
 async fn first_look(common: &Common) -> Result<(Gateway, JournalFile), Obstacle> {
-    let gateway = session::gateway(session::configuration(common)?).await?;
+    let gateway = session::gateway(session::configuration(common)?, &common.root).await?;
     let instance = gateway.instance().await?;
     let journal = JournalFile::open(&common.root, instance.map(|instance| instance.id).as_ref())?;
     Ok((gateway, journal))

@@ -1,11 +1,12 @@
 //! A plan, as a diff that an operator can decide on.
 
 use natd_core::{
-    plan::Plan,
+    persist::Form,
+    plan::{EditedFile, Plan},
     step::{Phase, Step},
 };
 
-use super::{BAD, GOOD, NOTE, print, print_heading, print_warnings, sign};
+use super::{BAD, GOOD, NOTE, complain, print, print_heading, print_warnings, sign};
 
 /// Prints the plan.
 pub fn print_plan(plan: &Plan) {
@@ -34,6 +35,17 @@ pub fn print_plan(plan: &Plan) {
     }
 }
 
+/// Prints what somebody has edited of natd's, and what to do about it; tells whether there is such.
+pub fn refuse_edited(plan: &Plan, command: &str) -> bool {
+    for EditedFile { path, diff } in &plan.edited {
+        complain(&format!(
+            "somebody has edited natd's part of {path}; nothing is changed. natd {command} --force goes on and overwrites that:\n  {}",
+            diff.join("\n  ")
+        ));
+    }
+    !plan.edited.is_empty()
+}
+
 /// Prints what is refused, what can't be done and what to know.
 fn print_shortfall(plan: &Plan) {
     for (heading, errors) in [("refused", &plan.refusals), ("not possible", &plan.problems)] {
@@ -53,6 +65,7 @@ fn part(step: &Step) -> &'static str {
         Phase::ReturnRoutes | Phase::TakeRoutes => "routes",
         Phase::Rules | Phase::Flows | Phase::ReturnRules => "firewall",
         Phase::Sysctls | Phase::ReturnSysctls => "kernel parameters",
+        Phase::Persist | Phase::ReturnPersisted => "after a reboot",
         Phase::Checks | Phase::ReturnChecks => "interfaces",
         Phase::Proof => "before routes are taken",
     }
@@ -81,6 +94,33 @@ fn print_step(step: &Step) {
         }
         Step::RestoreSysctl { key, from, to } => {
             sign(NOTE, '~', &format!("{key:<42} {from} → {to}"));
+        }
+        Step::Persist { path, part, replaces, .. } => {
+            let (style, mark) = if *replaces { (NOTE, '~') } else { (GOOD, '+') };
+            let part = match part.form {
+                Form::Whole => "",
+                Form::Block(_) => "natd's block",
+                Form::Chains => "natd's chains",
+            };
+            sign(style, mark, &format!("{path:<42} {part}"));
+        }
+        Step::Unpersist { path, form, .. } => {
+            let part = match form {
+                Form::Whole => "removed",
+                Form::Block(_) => "without natd's block",
+                Form::Chains => "without natd's chains",
+            };
+            sign(BAD, '-', &format!("{path:<42} {part}"));
+        }
+        Step::EnableService { service } => {
+            sign(GOOD, '+', &format!("{:<42} started at boot", format!("{service}.service")));
+        }
+        Step::DisableService { service } => {
+            sign(
+                BAD,
+                '-',
+                &format!("{:<42} no longer started at boot", format!("{service}.service")),
+            );
         }
         Step::SwitchCheckOff { interface, .. } => {
             sign(NOTE, '~', &format!("{interface:<42} source/destination check on → off"));

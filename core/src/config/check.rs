@@ -1,6 +1,6 @@
 //! What a type alone can't refuse: values that don't go together, and keys of a later version.
 
-use super::{Config, ConntrackMax, HuaweiNextHop, Mode, NetworkSpec, Persist, ProviderName};
+use super::{Config, ConntrackMax, HuaweiNextHop, Mode, NetworkSpec, ProviderName};
 
 impl Config {
     /// All that is wrong with it, as `(key, what and what to do)`. Nothing is touched until this
@@ -144,12 +144,6 @@ impl Config {
         }
         if !nat.forward.is_empty() {
             refuse("nat.forward", "port forwarding is not in this version of natd".to_owned());
-        }
-        if !matches!(nat.persist, Persist::Auto | Persist::None) {
-            refuse(
-                "nat.persist",
-                "this version of natd has \"auto\" and \"none\": its own start at boot loads the rules".to_owned(),
-            );
         }
     }
 }

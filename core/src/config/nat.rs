@@ -153,7 +153,7 @@ pub enum FirewallChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Persist {
-    /// The best that this version of natd has: its own start at boot.
+    /// Whatever of the following this host has, and goes with the firewall back end.
     Auto,
     /// A block in `/etc/rc.local`.
     RcLocal,

@@ -92,6 +92,13 @@ impl Ruleset {
         }
     }
 
+    /// The same rules such that they hold on whatever address the machine has: what is there after a
+    /// reboot, before natd has seen which address that is.
+    #[must_use]
+    pub fn on_any_address(&self) -> Self {
+        Self { translation: Translation::Masquerade, ..self.clone() }
+    }
+
     /// Whether a tracked connection began before these rules and so stays untranslated, or
     /// translated to a wrong address, for as long as it lives (the nat hook sees only a
     /// connection's first packet).

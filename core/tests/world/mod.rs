@@ -19,7 +19,7 @@ use natd_core::{
     },
     desired::Desired,
     error::{Error, Kind, Result},
-    host::{Conntrack, Egress, Firewall, Host, Links, Loaded, Sysctl, SysctlKey},
+    host::{AtBoot, Conntrack, Egress, Firewall, Host, Links, Loaded, Sysctl, SysctlKey},
     journal::JournalFile,
     model::{
         InterfaceId, InterfaceName, MacAddress, NextHop, Route, RouteKey, RouteOrigin, RouteState,
@@ -27,6 +27,7 @@ use natd_core::{
     },
     network::{Flow, Network},
     observed::Observed,
+    persist::{Boot, Edit, FileSeen, Form, HostPath, Part, ServiceName, places},
     plan::{Plan, plan},
     ruleset::{FirewallKind, Rendering},
 };
@@ -38,6 +39,9 @@ pub struct State {
     pub sysctls: BTreeMap<SysctlKey, String>,
     pub checks: BTreeMap<InterfaceId, bool>,
     pub routes: BTreeMap<RouteKey, Route>,
+    /// Content and permissions.
+    pub files: BTreeMap<HostPath, (String, u32)>,
+    pub services: BTreeSet<ServiceName>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +59,8 @@ pub struct World(Arc<Mutex<Inner>>);
 
 /// The tables of this world.
 pub const TABLES: [&str; 3] = ["rtb-a", "rtb-b", "rtb-c"];
+/// The services that can be started at boot.
+pub const SERVICES: [&str; 3] = ["iptables", "netfilter-persistent", "nftables"];
 /// The interfaces of this machine.
 pub const INTERFACES: [&str; 2] = ["eni-0", "eni-1"];
 
@@ -107,6 +113,18 @@ impl World {
             sysctls: state.sysctls,
             checks: state.checks,
             check_settings: BTreeMap::new(),
+            files: places()
+                .into_iter()
+                .map(|(path, form)| {
+                    let seen = self.look(&path, form).expect("a world can be looked at");
+                    (path, seen)
+                })
+                .collect(),
+            services: SERVICES
+                .iter()
+                .map(|name| ServiceName::new(name))
+                .map(|name| (name.clone(), state.services.contains(&name)))
+                .collect(),
             tables: TABLES.iter().map(|id| id.parse().expect("an id")).collect(),
             routes: state.routes,
         }
@@ -123,7 +141,8 @@ impl World {
             sysctl: this.clone(),
             links: this.clone(),
             conntrack: this.clone(),
-            egress: this,
+            egress: this.clone(),
+            boot: this,
         }
     }
 
@@ -175,10 +194,16 @@ impl World {
             .collect()
     }
 
+    /// What a tick would do.
+    pub async fn plan(&self, desired: &Desired, root: &Path) -> (Plan, JournalFile) {
+        let journal = JournalFile::open(root, None).expect("the journal opens");
+        let plan = plan(desired, &self.observed(), &journal.journal, &BTreeSet::new(), &[]);
+        (plan, journal)
+    }
+
     /// One tick: plans towards `desired` and runs the plan, with the journal in that folder.
     pub async fn tick(&self, desired: &Desired, root: &Path) -> (Plan, Vec<Attempt>) {
-        let mut journal = JournalFile::open(root, None).expect("the journal opens");
-        let plan = plan(desired, &self.observed(), &journal.journal, &BTreeSet::new(), &[]);
+        let (plan, mut journal) = self.plan(desired, root).await;
         let host = self.host();
         let tools = Tools {
             host: &host,
@@ -260,6 +285,53 @@ impl Conntrack for World {
 impl Egress for World {
     async fn reach(&self, _: &str, _: &InterfaceName, _: Option<IpAddr>) -> Result<()> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl AtBoot for World {
+    fn facts(&self) -> Boot {
+        Boot::default()
+    }
+    fn look(&self, path: &HostPath, form: Form) -> Result<FileSeen> {
+        let state = self.state();
+        let file = state.files.get(path);
+        Ok(FileSeen {
+            form,
+            own: file.and_then(|(content, _)| form.own(content)),
+            in_place: file.is_none_or(|(content, _)| form.in_place(content)),
+            mode: file.map(|(_, mode)| *mode),
+            missing: Vec::new(),
+        })
+    }
+    fn write(&self, path: &HostPath, part: &Part) -> Result<()> {
+        self.change(format!("write {path}"), |state| {
+            let there = state.files.get(path);
+            let run = if part.is_executable() { 0o111 } else { 0 };
+            let mode = there.map_or(part.mode, |(_, mode)| mode | run);
+            let content = part.form.put(there.map(|(content, _)| content.as_str()), &part.text);
+            state.files.insert(path.clone(), (content, mode));
+        })
+    }
+    fn remove(&self, path: &HostPath, form: Form, mode: Option<u32>, _: &[HostPath]) -> Result<()> {
+        self.change(format!("remove {path}"), |state| {
+            let Some((content, now)) = state.files.remove(path) else { return };
+            if let Edit::Content(content) = form.take_out(&content) {
+                state.files.insert(path.clone(), (content, mode.unwrap_or(now)));
+            }
+        })
+    }
+    fn is_enabled(&self, service: &ServiceName) -> bool {
+        self.state().services.contains(service)
+    }
+    async fn enable(&self, service: &ServiceName, enabled: bool) -> Result<()> {
+        self.change(format!("enable {service} {enabled}"), |state| {
+            if enabled {
+                state.services.insert(service.clone());
+            } else {
+                state.services.remove(service);
+            }
+        })
     }
 }
 

@@ -1,0 +1,11 @@
+//! Kernel parameters for `/etc/sysctl.d`, which systemd-sysctl applies at boot, and, those of an
+//! interface, whenever that interface appears (udev's `99-systemd.rules`).
+
+use std::collections::BTreeMap;
+
+use crate::{desired::Setting, host::SysctlKey};
+
+/// In the form with slashes, in which a name of an interface may have a dot (sysctl.d(5)).
+pub(super) fn text(settings: &BTreeMap<SysctlKey, Setting>) -> String {
+    settings.iter().map(|(key, setting)| format!("{} = {}\n", key.path(), setting.value)).collect()
+}
