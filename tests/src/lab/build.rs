@@ -52,6 +52,13 @@ impl Builder {
         self
     }
 
+    /// Has hosts learn their routes by DHCP, and puts the NAT instance and all clients into `private-a`.
+    pub fn host_routes(mut self) -> Self {
+        self.shape.host_routes = true;
+        self.shape.two_interfaces = false;
+        self.nat_in_private_subnet()
+    }
+
     /// Gives the NAT instance no public address.
     pub fn without_public_address(mut self) -> Self {
         self.shape.nat_public = false;
@@ -94,6 +101,7 @@ impl Builder {
             name: name.clone(),
             router: router.clone(),
             folder: folder.0.clone(),
+            topology: topology.clone(),
             changed: nudge.clone(),
         };
         let starting = self.cloud.start(ground)?;

@@ -12,24 +12,23 @@ use std::sync::Arc;
 
 use anyhow::{Error, Result, bail};
 
-use super::aws;
 use super::calls::Calls;
 use super::fabric::{Current, Nudge};
 use super::http::{Request, Response};
-use super::huawei;
 use super::ids::Ids;
 use super::name::LabName;
 use super::namespace::Namespace;
 use super::natd::Nat;
 use super::picture::Picture;
-use super::plugin;
 use super::topology::{Shape, Topology};
+use super::{aws, huawei, openstack, plugin};
 
 /// The clouds that the lab has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CloudKind {
     Aws,
     Huawei,
+    Openstack,
     Plugin,
 }
 
@@ -52,13 +51,14 @@ macro_rules! on_every_cloud {
 }
 
 impl CloudKind {
-    pub const ALL: [Self; 1] = [Self::Aws];
+    pub const ALL: [Self; 4] = [Self::Aws, Self::Huawei, Self::Openstack, Self::Plugin];
 
     /// As natd's `provider` names it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Aws => "aws",
             Self::Huawei => "huawei",
+            Self::Openstack => "openstack",
             Self::Plugin => "plugin",
         }
     }
@@ -68,6 +68,7 @@ impl CloudKind {
         match self {
             Self::Aws => "the EC2 API",
             Self::Huawei => "Huawei's VPC API",
+            Self::Openstack => "Keystone and Neutron",
             Self::Plugin => "a Linux router",
         }
     }
@@ -76,6 +77,8 @@ impl CloudKind {
     pub fn shape(self) -> Shape {
         match self {
             Self::Aws | Self::Huawei | Self::Plugin => Shape::default(),
+            // A router would send what the NAT instance lets out back to it, if it were the route's next hop as well.
+            Self::Openstack => Shape { two_interfaces: true, ..Shape::default() },
         }
     }
 
@@ -84,6 +87,7 @@ impl CloudKind {
         match self {
             Self::Aws => aws::start(ground),
             Self::Huawei => huawei::start(ground),
+            Self::Openstack => openstack::start(ground),
             Self::Plugin => plugin::start(ground),
         }
     }
@@ -116,6 +120,8 @@ pub struct Ground {
     pub router: Namespace,
     /// For the cloud's files.
     pub folder: PathBuf,
+    /// What is to be made in the cloud.
+    pub topology: Topology,
     /// To be nudged after every change of the cloud's state.
     pub changed: Nudge,
 }

@@ -16,7 +16,7 @@
 //!
 //! - [`build`]: makes a lab; start here.
 //! - [`topology`]: the shape of its cloud, and its fixed addresses.
-//! - [`cloud`]: what a cloud is to the lab. Each is a folder: [`aws`], [`huawei`], [`plugin`].
+//! - [`cloud`]: what a cloud is to the lab. Each is a folder: [`aws`], [`huawei`], [`openstack`], [`plugin`].
 //! - [`ids`]: what the cloud calls what the lab made in it.
 //! - [`endpoint`]: a cloud's API as instances reach it; [`calls`]: the log of their calls, and faults on demand.
 //! - [`metadata`]: the metadata service, as every port has it.
@@ -51,6 +51,7 @@ pub mod name;
 pub mod namespace;
 pub mod natd;
 pub mod network;
+pub mod openstack;
 pub mod owner;
 pub mod picture;
 pub mod plugin;

@@ -45,6 +45,9 @@ pub struct Shape {
     pub nat_public: bool,
     /// The clients with public addresses of their own: `client-b`.
     pub public_clients: BTreeSet<String>,
+    /// Whether hosts learn their routes by DHCP, where the cloud has that: all clients are in `private-a` then, since
+    /// the NAT instance must be their neighbour.
+    pub host_routes: bool,
 }
 
 impl Default for Shape {
@@ -56,6 +59,7 @@ impl Default for Shape {
             secondary: Vec::new(),
             nat_public: true,
             public_clients: BTreeSet::new(),
+            host_routes: false,
         }
     }
 }
@@ -101,6 +105,8 @@ pub struct Interface {
 pub struct Topology {
     pub subnets: Vec<Subnet>,
     pub instances: Vec<Instance>,
+    /// Whether hosts learn their routes by DHCP.
+    pub host_routes: bool,
 }
 
 impl Topology {
@@ -130,7 +136,7 @@ impl Topology {
         }
         let mut instances = vec![Instance { name: "nat".to_owned(), role: Role::Nat, interfaces }];
         instances.extend((0..shape.clients).map(|number| client(number, shape)));
-        Self { subnets, instances }
+        Self { subnets, instances, host_routes: shape.host_routes }
     }
 
     /// The subnet of that name.
@@ -155,7 +161,9 @@ fn nat_address(block: Ipv4Net) -> Ipv4Addr {
 /// `client-a` in `private-a`, `client-b` in `private-b`, `client-c` in `private-a` again.
 fn client(number: u8, shape: &Shape) -> Instance {
     let host = 101 + number / 2;
-    let (subnet, address) = if number.is_multiple_of(2) {
+    let (subnet, address) = if shape.host_routes {
+        ("private-a", Ipv4Addr::new(10, 10, 2, 101 + number))
+    } else if number.is_multiple_of(2) {
         ("private-a", Ipv4Addr::new(10, 10, 2, host))
     } else {
         ("private-b", Ipv4Addr::new(10, 20, 3, host))
