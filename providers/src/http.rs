@@ -107,12 +107,15 @@ where
         .with_max_times(patience.attempts.saturating_sub(1) as usize)
         .with_total_delay(Some(patience.call))
         .with_jitter();
+    let began = tokio::time::Instant::now();
     attempt
         .retry(backoff)
         .when(|error: &Error| error.kind().is_transient())
-        .adjust(|error: &Error, delay: Option<Duration>| match error.kind() {
-            Kind::Throttled => delay.map(|delay| delay * THROTTLED),
-            _ => delay,
+        .adjust(|error: &Error, delay: Option<Duration>| {
+            let longer = if error.kind() == Kind::Throttled { THROTTLED } else { 1 };
+            delay
+                .map(|delay| delay.saturating_mul(longer))
+                .filter(|delay| began.elapsed() + *delay <= patience.call)
         })
         .await
 }

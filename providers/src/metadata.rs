@@ -2,7 +2,6 @@
 //!
 //! Shapes: <https://docs.openstack.org/nova/latest/user/metadata.html#metadata-openstack-format>.
 
-use natd_core::model::MacAddress;
 use serde::Deserialize;
 
 /// Where the service is, unless told otherwise.
@@ -35,26 +34,14 @@ pub(crate) struct Meta {
 /// `network_data.json`, as far as natd needs it.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct NetworkData {
+    /// The primary one first.
     #[serde(default)]
     pub(crate) links: Vec<Link>,
-    #[serde(default)]
-    pub(crate) networks: Vec<Network>,
 }
 
 /// A network interface.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Link {
-    pub(crate) id: String,
     /// The port's id.
     pub(crate) vif_id: String,
-    pub(crate) ethernet_mac_address: MacAddress,
-}
-
-/// An address configuration of a link.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Network {
-    /// The id of its link.
-    pub(crate) link: String,
-    /// The network's id; on Huawei, the subnet's.
-    pub(crate) network_id: String,
 }
