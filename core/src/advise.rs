@@ -6,7 +6,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
+    cloud::OwnSubnet,
     config::Config,
+    error::Kind,
     facts::Facts,
     journal::Journal,
     model::{InterfaceId, NextHop, RouteState},
@@ -101,6 +103,8 @@ pub(crate) fn advise(
                     }
                 }
                 Ok(_) => {}
+                // A provider that never reads them says so in its documentation, once and for all.
+                Err(error) if error.kind() == Kind::Unsupported => {}
                 Err(error) => warn(
                     "security-groups-unread",
                     format!("security groups are not judged: {error}"),
@@ -137,7 +141,9 @@ pub(crate) fn advise(
                     ),
                 );
             }
-            let to_internet = cloud.table_of(port).map(|table| {
+            // Where a public address outranks the table, no route to the internet is needed.
+            let needs_route = cloud.instance.own_subnet == OwnSubnet::Loops;
+            let to_internet = cloud.table_of(port).filter(|_| needs_route).map(|table| {
                 table.routes.iter().any(|route| {
                     matches!(route.next_hop, NextHop::InternetGateway(_))
                         && route.state == RouteState::Active

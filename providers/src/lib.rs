@@ -3,6 +3,7 @@
 pub mod aws;
 pub mod contract;
 mod http;
+pub mod huawei;
 pub mod kind;
 mod metadata;
 pub mod patience;
@@ -19,7 +20,7 @@ use natd_core::{
 use kind::Kind;
 
 /// The clouds that this version of natd has. A new one is a folder and a line here.
-const CLOUDS: &[&dyn Kind] = &[&aws::Ec2, &plugin::Program];
+const CLOUDS: &[&dyn Kind] = &[&aws::Ec2, &huawei::Cloud, &plugin::Program];
 
 /// Their names, as `provider` in the configuration takes them.
 #[must_use]
