@@ -91,11 +91,8 @@ fn what_contradicts_the_host_is_a_configuration_error() -> Result<()> {
             &["conf.d/10-test.toml: nat.sorces: ", "did you mean \"sources\"?"],
         ),
         (
-            "provider = \"huawei\"\n",
-            &[
-                "could not use provider = \"huawei\"",
-                "this version of natd has aws, plugin and none",
-            ],
+            "provider = \"huawei\"\n[huawei]\naccess_key = \"key\"\n",
+            &["huawei.access_key: goes with huawei.secret_key", "give both, or neither"],
         ),
     ] {
         untouched.refuses(64, configuration, words)?;
