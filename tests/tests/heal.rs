@@ -155,7 +155,7 @@ fn check_and_routes_are_put_right(cloud: CloudKind) -> Result<()> {
 
     let elsewhere = lab.ids.interface("client-b/eth0");
     let back = format!("point route 0.0.0.0/0 in {table} at {interface}");
-    let taken = format!("{back} (was {elsewhere})");
+    let taken = format!("{back} (was {})", lab.cloud().told(elsewhere));
     heals(&lab, &daemon, &taken, || lab.point_route(table, DEFAULT, elsewhere))?;
     heals(&lab, &daemon, &back, || lab.remove_route(table, DEFAULT))?;
     assert_eq!(lab.route(table, DEFAULT)?.as_deref(), Some(interface));

@@ -203,7 +203,6 @@ impl Api {
         if errors::doubts_keys(&exchanged.answer)
             && let Some(others) = self.credentials.other_than(&keys).await?
         {
-            tracing::debug!("the cloud refused the keys; going on with new ones");
             exchanged = self.send(call, method, url, body, project, others).await?;
         }
         let Exchanged { answer, keys, signature } = exchanged;

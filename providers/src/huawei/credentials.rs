@@ -153,7 +153,11 @@ impl Agency {
     async fn other_than(&self, refused: &Keys) -> Result<Option<Keys>> {
         let _renewing = self.renewing.lock().await;
         let keys = if self.is_still(refused) {
-            self.renew().await?
+            let keys = self.renew().await?;
+            if keys != *refused {
+                tracing::info!("the cloud refused the agency's keys; going on with new ones");
+            }
+            keys
         } else {
             self.held().as_ref().map_or_else(|| refused.clone(), |held| held.keys.clone())
         };

@@ -43,6 +43,7 @@ class Traffic:
             "action": name,
             "write": is_write,
             "status": None,
+            "body": received.body.decode(errors="replace"),
             "raw": b64encode(received.raw).decode(),
         }
         with self.lock:

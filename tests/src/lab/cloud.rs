@@ -37,6 +37,7 @@ pub enum CloudKind {
 macro_rules! on_every_cloud {
     ($($test:ident),+ $(,)?) => {
         $crate::on_every_cloud!(@ aws Aws: $($test)+);
+        $crate::on_every_cloud!(@ huawei Huawei: $($test)+);
     };
     (@ $cloud:ident $variant:ident: $($test:ident)+) => {
         mod $cloud {
@@ -208,6 +209,11 @@ pub trait Cloud: Any + Debug + Send + Sync {
 
     /// Points a route at an interface, or at [`Ids::elsewhere`], whether it was there or not.
     fn point_route(&self, table: &str, destination: &str, target: &str) -> Result<()>;
+
+    /// What natd calls that target of a route, if it is not its own interface.
+    fn told(&self, target: &str) -> String {
+        target.to_owned()
+    }
 
     /// Takes a route away.
     fn remove_route(&self, table: &str, destination: &str) -> Result<()>;

@@ -38,8 +38,8 @@ pub struct Endpoint {
 
 struct Front {
     calls: Calls,
-    /// The last answer of each action.
-    answers: Mutex<BTreeMap<String, Response>>,
+    /// The last answer to each action about the same thing.
+    answers: Mutex<BTreeMap<(String, String), Response>>,
     dialect: Box<dyn Dialect>,
 }
 
@@ -98,12 +98,13 @@ impl Front {
     }
 
     fn respond(&self, call: &Call, request: &Request, fault: Option<&Fault>) -> Option<Response> {
+        let about = (call.action.clone(), request.target.clone());
         match fault {
             Some(Fault::Refuse(refusal)) => return Some(self.dialect.refuse(call, refusal)),
             Some(Fault::DropBefore) => return None,
             Some(Fault::Delay(time)) => thread::sleep(*time),
             Some(Fault::Outdated) => {
-                if let Some(outdated) = self.answers().get(&call.action) {
+                if let Some(outdated) = self.answers().get(&about) {
                     return Some(outdated.clone());
                 }
             }
@@ -115,7 +116,7 @@ impl Front {
         let response = self.dialect.carry_out(call, request);
         let mut response =
             response.unwrap_or_else(|error| Response::text(502, format!("{error:#}")));
-        self.answers().insert(call.action.clone(), response.clone());
+        self.answers().insert(about, response.clone());
         match fault {
             Some(Fault::DropAfter) => None,
             Some(Fault::Altered { what, by }) => {
@@ -127,7 +128,7 @@ impl Front {
         }
     }
 
-    fn answers(&self) -> MutexGuard<'_, BTreeMap<String, Response>> {
+    fn answers(&self) -> MutexGuard<'_, BTreeMap<(String, String), Response>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

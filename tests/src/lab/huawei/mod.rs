@@ -238,6 +238,13 @@ impl Cloud for Huawei {
         }
     }
 
+    /// By its server: whose interface that is, natd has no permission to ask.
+    fn told(&self, target: &str) -> String {
+        let found = self.ids.interfaces.iter().find(|(_, id)| *id == target);
+        let instance = found.and_then(|(name, _)| name.strip_suffix("/eth0"));
+        instance.map_or(target.to_owned(), |name| format!("{} (ecs)", self.ids.instance(name)))
+    }
+
     fn remove_route(&self, table: &str, destination: &str) -> Result<()> {
         self.owner.remove_route(table, destination)
     }
