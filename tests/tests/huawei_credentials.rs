@@ -112,11 +112,23 @@ fn a_metadata_token_that_is_forgotten_is_asked_for_again() -> Result<()> {
     scene.works_on()
 }
 
+#[test]
+fn a_single_doubt_in_the_middle_is_a_line() -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.lab.api_log_clear();
+    scene.lab.fail("vpc:routeTables:list", Fault::unauthorised(), 1);
+    scene.ping_until("the call is refused", |scene| scene.status_of_calls(401) > 0)?;
+    scene.ping_on()?;
+    let said = scene.said();
+    ensure!(said.len() == 1 && said[0].contains("refused the keys once"), "{said:#?}");
+    scene.works_on()
+}
+
 /// A cloud that doubts keys for a while that are good: natd says so, and that it is over. Each time its verdict follows.
 #[test]
-fn a_doubt_in_the_middle_passes() -> Result<()> {
+fn a_doubt_for_a_while_passes() -> Result<()> {
     let mut scene = Scene::new()?;
-    scene.lab.fail("vpc:routeTables:list", Fault::unauthorised(), 2);
+    scene.lab.fail("vpc:routeTables:list", Fault::unauthorised(), 3);
     scene.ping_until("NAT works again", |scene| {
         scene.said().last().is_some_and(|line| line.contains("INFO NAT works"))
     })?;

@@ -184,7 +184,8 @@ impl Api {
         Ok((segments.map(|segment| format!("/{}", encode(segment))).collect(), project))
     }
 
-    /// Sends once, and once more with other keys if these are refused.
+    /// Sends once, and once more if the keys are refused: with others, if there are any by now, else
+    /// signed anew, since a service may doubt good keys for a moment.
     async fn exchange(
         &self,
         service: Service,
@@ -200,10 +201,14 @@ impl Api {
         let keys = self.credentials.keys().await?;
         let mut exchanged =
             self.send(call, method.clone(), url.clone(), body, project, keys.clone()).await?;
-        if errors::doubts_keys(&exchanged.answer)
-            && let Some(others) = self.credentials.other_than(&keys).await?
-        {
-            exchanged = self.send(call, method, url, body, project, others).await?;
+        if errors::doubts_keys(&exchanged.answer) {
+            let others = self.credentials.other_than(&keys).await?;
+            let same = others.is_none();
+            exchanged =
+                self.send(call, method, url, body, project, others.unwrap_or(keys)).await?;
+            if same && exchanged.answer.status.is_success() {
+                tracing::info!("the cloud refused the keys once and took them the second time");
+            }
         }
         let Exchanged { answer, keys, signature } = exchanged;
         if answer.status.is_success() {
