@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use natd_tests::lab::Lab;
+use natd_tests::lab::build::Builder;
 use natd_tests::lab::cloud::CloudKind;
 use natd_tests::lab::host::{Dead, Host, Reach};
 use natd_tests::lab::natd::{Run, binary};
@@ -40,9 +41,28 @@ fn demonstrate() -> Result<()> {
     );
     let cloud: CloudKind = std::env::args().nth(1).unwrap_or("aws".to_owned()).parse()?;
     binary()?;
+    for (shape, builder) in shapes(cloud) {
+        demonstrate_in(cloud, shape, builder)?;
+    }
+    Ok(())
+}
+
+/// The ways to be a NAT gateway there.
+fn shapes(cloud: CloudKind) -> Vec<(&'static str, Builder)> {
+    match cloud {
+        CloudKind::Openstack => vec![
+            (", two ports", Lab::of(cloud)),
+            (", one port and host routes", Lab::of(cloud).host_routes()),
+        ],
+        _ => vec![("", Lab::of(cloud))],
+    }
+}
+
+fn demonstrate_in(cloud: CloudKind, shape: &str, builder: Builder) -> Result<()> {
     let started = Instant::now();
-    chapter(&format!("A small cloud ({cloud}), out of network namespaces and {}", cloud.api()));
-    let lab = Lab::of(cloud).build().context("building the lab")?;
+    let api = cloud.api();
+    chapter(&format!("A small cloud ({cloud}{shape}), out of network namespaces and {api}"));
+    let lab = builder.build().context("building the lab")?;
     println!("{}", drawing(&lab)?);
     println!("(built in {:.1} s)", started.elapsed().as_secs_f32());
 
@@ -77,7 +97,7 @@ fn demonstrate() -> Result<()> {
     println!(
         "{} calls of {} in all, {:.1} s.",
         lab.api_log().len(),
-        cloud.api(),
+        api,
         started.elapsed().as_secs_f32()
     );
     Ok(())

@@ -24,6 +24,7 @@ pub mod seed;
 pub mod servers;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,7 +69,7 @@ pub struct Openstack {
     fronts: [Endpoint; 2],
     api: Api,
     neutron: Mutex<ApiServer>,
-    _keystone: ApiServer,
+    keystone: Mutex<ApiServer>,
     site: Site,
 }
 
@@ -135,7 +136,7 @@ impl Starting for Launched {
             fronts,
             api,
             neutron: Mutex::new(self.neutron),
-            _keystone: self.keystone,
+            keystone: Mutex::new(self.keystone),
             site: self.site,
         }))
     }
@@ -197,9 +198,12 @@ impl Cloud for Openstack {
 
     fn writes(&self) -> &'static [(&'static str, u32)] {
         &[
-            ("PUT /v2.0/routers/*/add_extraroutes", 2),
+            // A route that led elsewhere is replaced, and so is natd's own when it is given back.
+            ("PUT /v2.0/routers/*", 1),
+            ("PUT /v2.0/routers/*/add_extraroutes", 1),
             ("PUT /v2.0/routers/*/remove_extraroutes", 1),
-            ("PUT /v2.0/ports/*", 1),
+            // Of both of its ports.
+            ("PUT /v2.0/ports/*", 2),
         ]
     }
 
@@ -322,6 +326,20 @@ impl Openstack {
     /// Changes fields of a port.
     pub fn change_port(&self, id: &str, fields: &Value) -> Result<()> {
         self.api.put(&format!("/v2.0/ports/{id}"), &json!({ "port": fields })).map(drop)
+    }
+
+    /// Adds a section to Keystone's configuration, and starts it anew.
+    pub fn change_keystone(&self, section: &str) -> Result<()> {
+        let file = self.site.folder.join("keystone.conf");
+        let mut text = fs::read_to_string(&file).context("keystone.conf")?;
+        text.push_str(section);
+        fs::write(&file, text).context("keystone.conf")?;
+        let mut keystone = self.keystone.lock().unwrap_or_else(PoisonError::into_inner);
+        self.api.alone(|| {
+            keystone.end();
+            *keystone = self.site.start(Service::Keystone)?;
+            keystone.wait(&self.site.router)
+        })
     }
 
     fn restart(&self) -> Result<()> {

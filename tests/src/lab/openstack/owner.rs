@@ -8,6 +8,8 @@ use super::super::build::Builder;
 use super::super::cloud::CloudKind;
 use super::Openstack;
 use super::api::Api;
+use super::credential::Credential;
+use super::prepared::Environment;
 
 impl Lab {
     /// A lab of OpenStack, with options.
@@ -26,6 +28,13 @@ impl Lab {
     /// The API, as the cloud's administrator calls it: not in [`api_log`](Self::api_log), and never faulty.
     pub fn administrator(&self) -> &Api {
         &self.neutron().api
+    }
+
+    /// Gives natd an application credential that may do only what these access rules allow.
+    pub fn use_access_rules(&self, rules: &Value) -> Result<()> {
+        let cloud = self.neutron();
+        let accounts = Environment::accounts(&cloud.site.folder)?;
+        Credential::new(&cloud.api, &accounts, rules)?.furnish(self.nat())
     }
 
     /// Changes fields of a port, and waits for the network to follow.

@@ -195,10 +195,16 @@ impl Seed<'_> {
 
     /// Makes the router the subnet's gateway, and so what serves it.
     fn gateway(&mut self, router: &str, subnet: &Subnet) -> Result<()> {
+        let by_host_routes = self.topology.host_routes;
+        let mut interfaces = self.topology.interfaces().map(|(_, _, interface)| interface);
+        let is_empty = !interfaces.any(|interface| interface.subnet == subnet.name);
         let ids = &mut self.seeded.ids;
         let id = ids.subnet(subnet.name).to_owned();
-        let table = if self.topology.host_routes { &id } else { router };
-        ids.tables.insert(subnet.name.to_owned(), table.to_owned());
+        // A neighbour can only serve hosts that are there.
+        if !(by_host_routes && is_empty) {
+            let table = if by_host_routes { &id } else { router };
+            ids.tables.insert(subnet.name.to_owned(), table.to_owned());
+        }
         self.attach(router, &json!({ "subnet_id": id }))
     }
 
