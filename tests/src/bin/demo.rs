@@ -54,7 +54,11 @@ fn shapes(cloud: CloudKind) -> Vec<(&'static str, Builder)> {
             (", two ports", Lab::of(cloud)),
             (", one port and host routes", Lab::of(cloud).host_routes()),
         ],
-        _ => vec![("", Lab::of(cloud))],
+        CloudKind::Huawei => vec![
+            (", apart from those it serves", Lab::of(cloud)),
+            (", in a subnet that it serves", Lab::of(cloud).nat_in_private_subnet()),
+        ],
+        CloudKind::Aws | CloudKind::Plugin => vec![("", Lab::of(cloud))],
     }
 }
 
@@ -95,9 +99,8 @@ fn demonstrate_in(cloud: CloudKind, shape: &str, builder: Builder) -> Result<()>
     let check = if lab.has_check()? { "source/destination check, " } else { "" };
     println!("\nRoutes, {check}sysctls and firewall rules are as they were before.");
     println!(
-        "{} calls of {} in all, {:.1} s.",
+        "natd called {api} {} times; {:.1} s in all.",
         lab.api_log().len(),
-        api,
         started.elapsed().as_secs_f32()
     );
     Ok(())
