@@ -1,7 +1,11 @@
 //! The nftables back end.
 
 use natd_agent::firewall::Nftables;
-use natd_core::{error::Kind, host::Firewall as _, ruleset::Rendering};
+use natd_core::{
+    error::Kind,
+    host::{Depth, Firewall as _},
+    ruleset::Rendering,
+};
 
 use crate::{
     DEADLINE, assert_damage, assert_intact, in_namespace, other_rendering, rendering, run, script,
@@ -29,7 +33,7 @@ END")
 fn loads_replaces_and_reads_back() {
     in_namespace(|| async {
         let firewall = nftables();
-        assert_eq!(firewall.loaded().await.expect("readable"), None);
+        assert_eq!(firewall.loaded(Depth::Elements).await.expect("readable"), None);
         for rendering in [rendering(firewall.kind()), other_rendering(firewall.kind())] {
             firewall.load(&rendering).await.expect("loads");
             assert_intact(&firewall, &rendering).await;
@@ -64,7 +68,10 @@ fn tells_each_tampering() {
             ("nft insert rule inet natd forward accept", Some("foreign rules in forward: 1")),
             ("nft add chain inet natd more", Some("chain more is foreign")),
             ("nft chain inet natd forward '{ policy drop; }'", Some("chain forward has another")),
-            ("nft add table inet natd '{ flags dormant; }'", Some("the table has a flag")),
+            (
+                "nft add table inet natd '{ flags dormant; }'",
+                Some("the table is not as natd made it"),
+            ),
             ("nft delete element inet natd sources '{ 10.20.0.7 }'", Some("set sources has other")),
             ("nft add element inet natd exclude '{ 192.0.2.0/24 }'", Some("set exclude has other")),
             ("nft flush set inet natd exclude", Some("set exclude has other")),
@@ -98,7 +105,7 @@ fn unloads_its_own_and_nothing_else() {
         firewall.unload().await.expect("nothing to do");
         firewall.load(&rendering(firewall.kind())).await.expect("loads");
         firewall.unload().await.expect("unloads");
-        assert_eq!(firewall.loaded().await.expect("readable"), None);
+        assert_eq!(firewall.loaded(Depth::Elements).await.expect("readable"), None);
         assert_eq!(run("nft -a list ruleset").await, before);
     });
 }
