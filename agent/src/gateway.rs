@@ -204,6 +204,7 @@ impl Gateway {
         let facts = Facts {
             network,
             firewall: self.firewall,
+            memory: survey::memory(),
             boot: self.host.boot.facts(),
             cloud: listed.as_ref().map(|listed| listed.facts.clone()),
         };

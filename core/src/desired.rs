@@ -12,6 +12,7 @@ use crate::{
     advise::{Warning, advise},
     cloud::{Instance, InterfaceFacts, OwnSubnet, TableFacts, TableSelector},
     config::{Config, ConntrackMax, InterfaceChoice, Mode, NetworkSpec, Takeover},
+    conntrack::{TableSize, size_for},
     error::{Error, Kind, Result},
     facts::{CloudFacts, Facts},
     host::SysctlKey,
@@ -149,7 +150,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
 
     let egress_address = own_address(egress, egress_port)?;
     let ruleset = ruleset(config, facts, egress, egress_address, served.keys().cloned().collect())?;
-    desired.sysctls = sysctls(config, served.keys());
+    desired.sysctls = sysctls(config, facts.memory, served.keys());
     desired.unchecked = served.values().flatten().map(|port| port.id.clone()).collect();
     let targets = desired.routes.values().map(|wish| &wish.target).collect();
     desired.warnings = advise(config, facts, egress, &ruleset, &targets);
@@ -347,11 +348,33 @@ fn networks(key: &str, specs: &[NetworkSpec], facts: &Facts) -> Result<BTreeSet<
     Ok(Ipv4Net::aggregate(&nets).into_iter().collect())
 }
 
+/// The size of the table of connections, and how long they are kept.
+fn conntrack(config: &Config, memory: Option<u64>) -> impl Iterator<Item = (SysctlKey, Setting)> {
+    let table = |name: &str, value: u32| {
+        (SysctlKey::global(&format!("net/netfilter/nf_conntrack_{name}")), value.to_string())
+    };
+    let size = match (config.conntrack.max, memory) {
+        (Some(ConntrackMax::Entries(entries)), _) => vec![table("max", entries)],
+        (Some(ConntrackMax::Auto), Some(memory)) => {
+            let TableSize { connections, buckets } = size_for(memory);
+            vec![table("buckets", buckets), table("max", connections)]
+        }
+        (Some(ConntrackMax::Auto) | None, _) => Vec::new(),
+    };
+    let timeouts = config.conntrack.timeouts.iter();
+    let timeouts = timeouts.map(|(timeout, time)| (timeout.key(), time.0.as_secs().to_string()));
+    // The table's size is the whole kernel's: a container or a namespace can't write it.
+    size.into_iter()
+        .chain(timeouts)
+        .map(|(key, value)| (key, Setting { value, weight: Weight::Optional }))
+}
+
 /// Forwarding on the interfaces that natd serves and on no other; no redirects; loose reverse-path
 /// filtering. Kernel documentation, `networking/ip-sysctl`: `forwarding` is per input interface,
 /// `send_redirects` is on if it is for `all` or for the interface, `rp_filter` is the maximum of both.
 fn sysctls<'a>(
     config: &Config,
+    memory: Option<u64>,
     served: impl Iterator<Item = &'a InterfaceName>,
 ) -> BTreeMap<SysctlKey, Setting> {
     let setting = |value: &str, weight| Setting { value: value.to_owned(), weight };
@@ -366,11 +389,6 @@ fn sysctls<'a>(
             (SysctlKey::ipv4(interface, "rp_filter"), setting("2", Weight::Improves)),
         ]);
     }
-    if let Some(ConntrackMax::Entries(entries)) = config.conntrack.max {
-        sysctls.insert(
-            SysctlKey::global("net/netfilter/nf_conntrack_max"),
-            setting(&entries.to_string(), Weight::Optional),
-        );
-    }
+    sysctls.extend(conntrack(config, memory));
     sysctls
 }

@@ -18,6 +18,8 @@ pub struct Facts {
     pub network: Network,
     /// The back end that is to hold the rules.
     pub firewall: FirewallKind,
+    /// The machine's memory in bytes, where it is known.
+    pub memory: Option<u64>,
     /// What loads rules at boot on this host.
     pub boot: Boot,
     /// The cloud's side; `None` if `provider = "none"`.

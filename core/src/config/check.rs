@@ -1,6 +1,6 @@
 //! What a type alone can't refuse: values that don't go together, and keys of a later version.
 
-use super::{Config, ConntrackMax, HuaweiNextHop, Mode, NetworkSpec, ProviderName};
+use super::{Config, HuaweiNextHop, Mode, NetworkSpec, ProviderName, Seconds};
 
 impl Config {
     /// All that is wrong with it, as `(key, what and what to do)`. Nothing is touched until this
@@ -71,11 +71,16 @@ impl Config {
             }
         }
         self.check_cloud(&mut refuse);
-        if self.conntrack.max == Some(ConntrackMax::Auto) {
-            refuse(
-                "conntrack.max",
-                "\"auto\" is not in this version of natd; give a number or leave it out".to_owned(),
-            );
+        for (timeout, Seconds(time)) in &self.conntrack.timeouts {
+            if time.is_zero() || time.subsec_nanos() != 0 || i32::try_from(time.as_secs()).is_err()
+            {
+                refuse(
+                    "conntrack.timeouts",
+                    format!(
+                        "{timeout:?} is {time:?}; whole seconds from 1 are needed, such as \"24h\""
+                    ),
+                );
+            }
         }
         problems
     }
