@@ -204,8 +204,7 @@ impl Api {
         if errors::doubts_keys(&exchanged.answer) {
             let others = self.credentials.other_than(&keys).await?;
             let same = others.is_none();
-            exchanged =
-                self.send(call, method, url, body, project, others.unwrap_or(keys)).await?;
+            exchanged = self.send(call, method, url, body, project, others.unwrap_or(keys)).await?;
             if same && exchanged.answer.status.is_success() {
                 tracing::info!("the cloud refused the keys once and took them the second time");
             }
