@@ -97,7 +97,7 @@ fn what_others_have_changed_since_stays_theirs(cloud: CloudKind) -> Result<()> {
     says(
         &run,
         &[
-            &format!("somebody has pointed it at {}", ids.elsewhere),
+            &format!("somebody has pointed it at {}", lab.cloud().told(&ids.elsewhere)),
             "somebody has removed it",
             "net.ipv4.conf.eth0.rp_filter: left alone, somebody has set it to 0",
             if lab.has_check()? { "it is on already" } else { "" },

@@ -1,10 +1,18 @@
 //! natd behind a Linux router, by the plugin that it comes with: what the lab itself promises of such a network, and what
 //! becomes of natd when its plugin dies or hangs.
 
-use anyhow::Result;
-use natd_tests::expect::{assert_served, assert_unserved};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use natd_tests::expect::{
+    HEALING, after_a_quiet_tick, assert_served, assert_unserved, natd, serving_daemon,
+};
 use natd_tests::lab::Lab;
+use natd_tests::lab::calls::Fault;
+use natd_tests::lab::daemon::{Daemon, Signal, send};
+use natd_tests::lab::host::{Host, PATIENCE};
 use natd_tests::lab::owner::DEFAULT;
+use natd_tests::wait::until;
 
 /// By hand, without natd: so it was each of the pieces.
 #[test]
@@ -33,4 +41,127 @@ fn the_routers_tables_lead_the_packets() -> Result<()> {
     }
     assert_unserved(&lab);
     Ok(())
+}
+
+/// natd's only child.
+fn plugin_of(daemon: &Daemon) -> Result<u32> {
+    let children = daemon.children();
+    let [plugin] = children[..] else { anyhow::bail!("natd's children are {children:?}") };
+    Ok(plugin)
+}
+
+fn is_there(process: u32) -> bool {
+    std::path::Path::new("/proc").join(process.to_string()).exists()
+}
+
+/// Pings until that holds, and longer; every ping is to be answered.
+fn pings_through(client: &Host, mut holds: impl FnMut() -> bool) -> Result<()> {
+    let mut ping = client.ping_stream()?;
+    let mut lost = Vec::new();
+    until("all is well again", || {
+        lost.extend(ping.exchange(PATIENCE).err());
+        holds()
+    });
+    ensure!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+/// What natd says when its plugin is gone, each at most once, and nothing else.
+fn says_so_once(daemon: &Daemon, mark: usize, why: &str) {
+    let said = daemon.lines().split_off(mark);
+    let sorts = [
+        why,
+        "going by what the cloud said last",
+        "the plugin is ready",
+        "the cloud answers again",
+    ];
+    for sort in sorts {
+        let of_sort = said.iter().filter(|line| line.contains(sort)).count();
+        assert!(of_sort <= 1, "{sort} is told {of_sort} times: {said:#?}");
+    }
+    let is_of_one = |line: &String| sorts.iter().any(|sort| line.contains(sort));
+    assert!(said.iter().any(|line| line.contains(why)), "nothing of {why}: {said:#?}");
+    assert!(said.iter().all(is_of_one), "{said:#?}");
+}
+
+#[test]
+fn a_killed_plugin_is_started_again_and_no_packet_is_lost() -> Result<()> {
+    let lab = Lab::plugin().build()?;
+    let daemon = serving_daemon(&lab, "")?;
+    let (plugin, mark) = (plugin_of(&daemon)?, daemon.mark());
+    send(plugin, Signal::KILL)?;
+    pings_through(lab.client("client-a"), || plugin_of(&daemon).is_ok_and(|now| now != plugin))?;
+    after_a_quiet_tick(&lab, &daemon);
+    says_so_once(&daemon, mark, "WARN the plugin linux-router ended");
+
+    let mark = daemon.mark();
+    lab.remove_route(lab.ids.table("private-a"), DEFAULT)?;
+    daemon.wait_for_after(mark, HEALING, |line| line.contains("done: point route"))?;
+    lab.sync()?;
+    assert_served(&lab);
+    Ok(())
+}
+
+#[test]
+fn a_plugin_that_hangs_is_replaced_and_no_packet_is_lost() -> Result<()> {
+    let lab = Lab::plugin().build()?;
+    let mut daemon = serving_daemon(&lab, "")?;
+    let (plugin, mark) = (plugin_of(&daemon)?, daemon.mark());
+    send(plugin, Signal::STOP)?;
+    pings_through(lab.client("client-a"), || plugin_of(&daemon).is_ok_and(|now| now != plugin))?;
+    ensure!(!is_there(plugin), "the plugin that hung is still there");
+    after_a_quiet_tick(&lab, &daemon);
+    says_so_once(&daemon, mark, "WARN the plugin linux-router did not answer");
+
+    let plugin = plugin_of(&daemon)?;
+    daemon.terminate()?;
+    ensure!(daemon.wait(Duration::from_secs(20))?.success());
+    ensure!(!is_there(plugin), "natd has ended, and its plugin hasn't");
+    assert_served(&lab);
+    Ok(())
+}
+
+/// Before the router has heard of the change, and after it.
+#[test]
+fn a_plugin_that_dies_in_the_middle_of_a_change_leaves_nothing_half_done() -> Result<()> {
+    let lab = Lab::plugin().build()?;
+    let daemon = serving_daemon(&lab, "")?;
+    let table = lab.ids.table("private-b");
+    let long = Duration::from_secs(3);
+    for fault in [Fault::Delay(long), Fault::DelayAnswer(long)] {
+        let (plugin, mark) = (plugin_of(&daemon)?, daemon.mark());
+        lab.fail("ip route replace", fault, 1);
+        lab.api_log_clear();
+        lab.remove_route(table, DEFAULT)?;
+        until("natd changes the route", || {
+            lab.api_log().iter().any(|call| call.action == "ip route replace")
+        });
+        send(plugin, Signal::KILL)?;
+        pings_through(lab.client("client-a"), || {
+            let target = lab.route(table, DEFAULT).ok().flatten();
+            target.as_deref() == Some(lab.ids.interface("nat/eth0"))
+        })?;
+        lab.sync()?;
+        assert_served(&lab);
+        after_a_quiet_tick(&lab, &daemon);
+        let said = daemon.lines().split_off(mark);
+        let deaths = said.iter().filter(|line| line.contains("WARN the plugin linux-router ended"));
+        assert_eq!(deaths.count(), 1, "{said:#?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_router_that_refuses_is_quoted() -> Result<()> {
+    let lab = Lab::plugin().build()?;
+    lab.fail("ip route replace", Fault::denied(), usize::MAX);
+    let run = natd(&lab, 1, &["apply"])?;
+    let said = format!("{}{}", run.stdout, run.stderr);
+    assert!(said.contains("Operation not permitted"), "{said}");
+    lab.heal();
+    natd(&lab, 0, &["apply"])?;
+    assert_served(&lab);
+    natd(&lab, 0, &["down"])?;
+    let left = lab.nat().read("var/lib/natd/journal.json");
+    left.is_none().then_some(()).context("the journal is left")
 }

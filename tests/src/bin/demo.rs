@@ -95,9 +95,9 @@ fn demonstrate_in(cloud: CloudKind, shape: &str, builder: Builder) -> Result<()>
     let check = if lab.has_check()? { "source/destination check, " } else { "" };
     println!("\nRoutes, {check}sysctls and firewall rules are as they were before.");
     println!(
-        "{} calls of {} in all, {:.1} s.",
-        lab.api_log().len(),
+        "natd called {} {} times; {:.1} s in all.",
         api,
+        lab.api_log().len(),
         started.elapsed().as_secs_f32()
     );
     Ok(())

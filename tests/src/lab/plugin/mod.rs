@@ -24,8 +24,8 @@ use super::fabric::{Current, Nudge};
 use super::ids::Ids;
 use super::namespace::Namespace;
 use super::picture::{Allow, Picture, Port, Traffic};
-use super::topology::{Instance, Interface, NETWORKS, Topology, interface_name};
-use router::{Router, UPLINK, gateway};
+use super::topology::{Instance, Interface, NETWORKS, Role, Subnet, Topology, interface_name};
+use router::{Router, gateway};
 use transport::Transport;
 
 /// The plugin that natd comes with.
@@ -176,9 +176,15 @@ impl Cloud for LinuxRouted {
 
     fn configuration(&self) -> String {
         let blocks: Vec<_> = NETWORKS.iter().map(ToString::to_string).collect();
+        let public = self.topology.interfaces().filter_map(|(instance, _, interface)| {
+            let public = interface.public.filter(|_| instance.role == Role::Nat)?;
+            Some(format!("{:?} = {:?}", interface.address.to_string(), public.to_string()))
+        });
+        let public = public.collect::<Vec<_>>().join(", ");
         format!(
             "provider = \"plugin\"\n\n[plugin]\ncommand = [{PLUGIN:?}]\n\n\
-             [plugin.settings]\nshell = {:?}\nnetwork_cidrs = {blocks:?}\n\n\
+             [plugin.settings]\nshell = {:?}\nnetwork_cidrs = {blocks:?}\n\
+             public_addresses = {{ {public} }}\n\n\
              [routes]\ntables = {:?}\n",
             self.transport.command(),
             self.ids.private_tables()
@@ -221,8 +227,17 @@ impl Cloud for LinuxRouted {
     }
 
     fn point_route(&self, table: &str, destination: &str, target: &str) -> Result<()> {
-        let hop = if target == UPLINK { "dev" } else { "via" };
-        self.ip(&format!("route replace {destination} {hop} {target} table {table}"))
+        self.ip(&format!("route replace {destination} via {target} table {table}"))
+    }
+
+    /// In `ip`'s words.
+    fn told(&self, target: &str) -> String {
+        let has_target = |link: &&Subnet| {
+            target.parse().is_ok_and(|address: Ipv4Addr| link.block.contains(&address))
+        };
+        let link = self.topology.subnets.iter().find(has_target);
+        let link = link.map(|link| format!(" dev {}", link.name)).unwrap_or_default();
+        format!("via {target}{link} (route)")
     }
 
     fn remove_route(&self, table: &str, destination: &str) -> Result<()> {

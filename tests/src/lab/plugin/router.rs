@@ -14,10 +14,12 @@ use serde_json::Value;
 
 use super::super::namespace::Namespace;
 use super::super::picture::{Table, Target};
-use super::super::topology::{Subnet, Topology};
+use super::super::topology::Topology;
 
-/// The link to the internet.
-pub const UPLINK: &str = "uplink";
+/// The link to the internet, the router's address there, and who is at its other end.
+const UPLINK: &str = "uplink";
+const OWN: &str = "203.0.113.1/24";
+pub const PROVIDER: &str = "203.0.113.254";
 /// The first subnet's table; the others count on from there.
 const FIRST_TABLE: u32 = 100;
 
@@ -28,15 +30,16 @@ pub struct Router(pub Namespace);
 impl Router {
     /// Sets the links, the rules and the routes of the public subnets up. Gives the tables by their subnets' names.
     pub fn set_up(&self, topology: &Topology) -> Result<BTreeMap<String, u32>> {
-        let mut lines = link(UPLINK, None);
+        let mut lines = link(UPLINK, OWN);
         let mut tables = BTreeMap::new();
         // The links' own routes come first, the rest of the main table has no default route.
         lines += "rule add pref 100 lookup main suppress_prefixlength 0\n";
         for (number, subnet) in (FIRST_TABLE..).zip(&topology.subnets) {
-            lines += &link(subnet.name, Some(subnet));
+            let own = subnet.block.hosts().next().context("an empty subnet")?;
+            lines += &link(subnet.name, &format!("{own}/{}", subnet.block.prefix_len()));
             writeln!(lines, "rule add pref 200 iif {} lookup {number}", subnet.name)?;
             if subnet.public {
-                writeln!(lines, "route add default dev {UPLINK} table {number}")?;
+                writeln!(lines, "route add default via {PROVIDER} table {number}")?;
             }
             tables.insert(subnet.name.to_owned(), number);
         }
@@ -70,9 +73,9 @@ impl Router {
             links.iter().map(|block| (*block, Target::Local)).collect();
         for (destination, route) in self.routes(table)? {
             let via = gateway(&route).and_then(&port);
-            let target = match (via, route["dev"].as_str(), route["gateway"].is_null()) {
-                (Some(port), ..) => Target::Port(port),
-                (None, Some(UPLINK), true) => Target::Internet,
+            let target = match (via, route["dev"].as_str()) {
+                (Some(port), _) => Target::Port(port),
+                (None, Some(UPLINK)) => Target::Internet,
                 _ => Target::Nowhere,
             };
             routes.entry(destination).or_insert(target);
@@ -97,14 +100,9 @@ fn destination(route: &Value) -> Result<Ipv4Net> {
 }
 
 /// A link whose other end is nobody's: the kernel has none without another end that works in every namespace.
-fn link(name: &str, subnet: Option<&Subnet>) -> String {
-    let mut lines = format!(
-        "link add {name} type veth peer name {name}-x\nlink set {name} up\nlink set {name}-x up\n"
-    );
-    if let Some(subnet) = subnet {
-        let address = subnet.block.hosts().next().unwrap_or(Ipv4Addr::UNSPECIFIED);
-        // Writing to a string can't fail.
-        let _ok = writeln!(lines, "addr add {address}/{} dev {name}", subnet.block.prefix_len());
-    }
-    lines
+fn link(name: &str, own: &str) -> String {
+    format!(
+        "link add {name} type veth peer name {name}-x\nlink set {name} up\nlink set {name}-x up\n\
+         addr add {own} dev {name}\n"
+    )
 }

@@ -55,7 +55,8 @@ impl Transport {
     /// What commands for the router are put behind.
     pub fn command(&self) -> Vec<String> {
         let path = |path: &Path| path.display().to_string();
-        vec!["python3".to_owned(), path(&self.program), path(&self.socket)]
+        // Without what Python looks for at its start elsewhere, which is most of what it does.
+        vec!["python3".to_owned(), "-IS".to_owned(), path(&self.program), path(&self.socket)]
     }
 
     /// Refuses connections from now on.
