@@ -43,10 +43,14 @@ fn the_routers_tables_lead_the_packets() -> Result<()> {
     Ok(())
 }
 
-/// natd's only child.
+/// natd's plugin, among whatever else it has started.
 fn plugin_of(daemon: &Daemon) -> Result<u32> {
-    let children = daemon.children();
-    let [plugin] = children[..] else { anyhow::bail!("natd's children are {children:?}") };
+    let is_plugin = |pid: &u32| {
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split('\0').any(|word| word.ends_with("/linux-router"))
+    };
+    let plugins: Vec<u32> = daemon.children().into_iter().filter(is_plugin).collect();
+    let [plugin] = plugins[..] else { anyhow::bail!("natd's plugins are {plugins:?}") };
     Ok(plugin)
 }
 
