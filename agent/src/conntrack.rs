@@ -28,6 +28,11 @@ const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 /// Inside a tuple.
 const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+/// Inside `CTA_TUPLE_PROTO`.
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
 /// Inside `CTA_TUPLE_IP`: source and destination, for IPv4 and for IPv6.
 const CTA_IP_SRC: [u16; 2] = [1, 3];
 const CTA_IP_DST: [u16; 2] = [2, 4];
@@ -188,9 +193,29 @@ fn deletion(family: NetfilterProtoFamily, attributes: &[u8]) -> Option<Vec<u8>> 
 
 /// The entry's addresses; `None` if it doesn't have all four.
 fn flow(attributes: &[u8]) -> Option<Flow> {
-    let (source, destination) = addresses(find(attributes, &[CTA_TUPLE_ORIG])?)?;
-    let (reply_source, reply_destination) = addresses(find(attributes, &[CTA_TUPLE_REPLY])?)?;
-    Some(Flow { source, destination, reply_source, reply_destination })
+    let (original, reply) =
+        (find(attributes, &[CTA_TUPLE_ORIG])?, find(attributes, &[CTA_TUPLE_REPLY])?);
+    let (source, destination) = addresses(original)?;
+    let (reply_source, reply_destination) = addresses(reply)?;
+    let protocol = find(original, &[CTA_TUPLE_PROTO])
+        .and_then(|protocol| find(protocol, &[CTA_PROTO_NUM])?.first().copied())
+        .unwrap_or_default();
+    Some(Flow {
+        protocol,
+        source,
+        destination,
+        reply_source,
+        reply_destination,
+        destination_port: port(original, CTA_PROTO_DST_PORT),
+        reply_source_port: port(reply, CTA_PROTO_SRC_PORT),
+    })
+}
+
+/// In network byte order; 0 where there is none.
+fn port(tuple: &[u8], kind: u16) -> u16 {
+    find(tuple, &[CTA_TUPLE_PROTO])
+        .and_then(|protocol| find(protocol, &[kind])?.try_into().ok())
+        .map_or(0, u16::from_be_bytes)
 }
 
 fn addresses(tuple: &[u8]) -> Option<(IpAddr, IpAddr)> {

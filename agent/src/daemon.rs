@@ -58,6 +58,8 @@ struct Told {
 /// What ended a sleep.
 enum Wake {
     Tick(Look),
+    /// Somebody has changed what natd's sets hold, or it is not known whether.
+    Audit,
     Reload,
     Stop,
 }
@@ -108,6 +110,10 @@ where
             look = loop {
                 match self.sleep(due, &mut events, &mut signals, full).await {
                     Wake::Tick(look) => break look,
+                    Wake::Audit => {
+                        self.gateway.audit();
+                        break Look::Host;
+                    }
                     Wake::Reload => {
                         if self.reload().await {
                             break Look::Everything;
@@ -151,7 +157,9 @@ where
             () = sleep_until(proof_due.into()) => Wake::Tick(Look::Host),
             change = events.next() => {
                 sleep(BURST).await;
-                events.drain();
+                if events.drain() || change == Change::Elements {
+                    return Wake::Audit;
+                }
                 let asked_lately = full.elapsed() < ASK_AGAIN;
                 Wake::Tick(if change == Change::Network && !asked_lately { Look::Everything } else { Look::Host })
             }

@@ -2,12 +2,17 @@
 
 use std::{io, time::Duration};
 
-use natd_core::error::{Error, Kind, Result};
+use natd_core::{
+    error::{Error, Kind, Result},
+    ruleset::NFTABLES_TABLE,
+};
 use netlink_sys::{
     AsyncSocket as _, AsyncSocketExt as _, TokioSocket,
     protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
 };
 use rustix::io::Errno;
+
+use crate::netlink::{self, DATAGRAM};
 
 /// Groups of `include/uapi/linux/rtnetlink.h`: links, IPv4 addresses, IPv4 routes, and IPv4 sysctls
 /// per interface (`forwarding`, `rp_filter`, `proxy_arp` and few others; not `send_redirects`).
@@ -15,6 +20,10 @@ const ROUTE_GROUPS: [u32; 4] = [1, 5, 7, 24];
 
 /// `NFNLGRP_NFTABLES` of `include/uapi/linux/netfilter/nfnetlink.h`.
 const NFTABLES_GROUP: u32 = 7;
+
+/// `NFT_MSG_NEWSETELEM` and `NFT_MSG_DELSETELEM` of `NFNL_SUBSYS_NFTABLES`
+/// (`include/uapi/linux/netfilter/nf_tables.h`, `nfnetlink.h`).
+const ELEMENT_MESSAGES: [u16; 2] = [10 << 8 | 12, 10 << 8 | 14];
 
 /// More messages than a socket's default receive buffer holds.
 const MOST_PENDING: usize = 1024;
@@ -27,6 +36,8 @@ pub enum Change {
     /// The nftables ruleset, by whomever; iptables on nftables counts too. iptables-legacy tells
     /// nobody, so its rules need the tick.
     Firewall,
+    /// What the sets of natd's own table hold; or more has changed than could be told.
+    Elements,
 }
 
 /// A source of changes in the network namespace that it was opened in.
@@ -56,24 +67,50 @@ impl Events {
     /// Waits for the next change. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Change {
         tokio::select! {
-            () = arrival(&self.network) => Change::Network,
-            () = arrival_if_any(self.firewall.as_ref()) => Change::Firewall,
+            _ = arrival(&self.network) => Change::Network,
+            news = arrival_if_any(self.firewall.as_ref()) => match news {
+                Some(datagram) if !tells_of_elements(&datagram) => Change::Firewall,
+                _ => Change::Elements,
+            },
         }
     }
 
-    /// Forgets what has been reported up to now: for the changes that natd has just made itself.
-    pub fn drain(&mut self) {
-        for socket in std::iter::once(&self.network).chain(&self.firewall) {
-            // Bounded, so that a storm of changes doesn't hold us here.
-            for _ in 0..MOST_PENDING {
-                match socket.socket_ref().recv(&mut [0; 64].as_mut_slice(), 0) {
-                    Ok(_) => {}
-                    Err(error) if is_overflow(&error) => {}
-                    Err(_) => break,
-                }
-            }
+    /// Forgets what has been reported up to now, and tells whether something of it was
+    /// [`Change::Elements`].
+    pub fn drain(&mut self) -> bool {
+        pending(&self.network).for_each(drop);
+        let mut elements = false;
+        for news in self.firewall.iter().flat_map(pending) {
+            elements |= news.is_none_or(|datagram| tells_of_elements(&datagram));
         }
+        elements
     }
+}
+
+/// The datagrams that wait; `None` for those that were lost. Bounded, so that a storm of changes
+/// doesn't hold us here.
+fn pending(socket: &TokioSocket) -> impl Iterator<Item = Option<Vec<u8>>> {
+    let next = move || {
+        let mut datagram = Vec::with_capacity(DATAGRAM);
+        match socket.socket_ref().recv(&mut datagram, 0) {
+            Ok(_) => Some(Some(datagram)),
+            Err(error) if is_overflow(&error) => Some(None),
+            Err(_) => None,
+        }
+    };
+    std::iter::from_fn(next).take(MOST_PENDING)
+}
+
+/// Whether a datagram tells of elements of a set in natd's own table. The table's name is the first
+/// attribute (`nf_tables_fill_setelem_info` in `net/netfilter/nf_tables_api.c`).
+fn tells_of_elements(datagram: &[u8]) -> bool {
+    let name = format!("{NFTABLES_TABLE}\0");
+    netlink::messages(datagram).any(|message| {
+        // After `struct nfgenmsg` (four bytes) and the attribute's own header (four more).
+        let table = message.payload().get(8..);
+        ELEMENT_MESSAGES.contains(&message.message_type())
+            && table.is_some_and(|table| table.starts_with(name.as_bytes()))
+    })
 }
 
 fn subscribe(protocol: isize, groups: &[u32]) -> io::Result<TokioSocket> {
@@ -85,18 +122,24 @@ fn subscribe(protocol: isize, groups: &[u32]) -> io::Result<TokioSocket> {
     Ok(socket)
 }
 
-async fn arrival(socket: &TokioSocket) {
-    // That it came is all we need: the rest of the message is cut off.
-    if let Err(error) = socket.recv(&mut [0; 64].as_mut_slice()).await
-        && !is_overflow(&error)
-    {
-        // Not known to happen; if it does, looking once a second is right and spinning is not.
-        tracing::warn!(%error, "netlink gives no news");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+/// The next datagram; `None` if some were lost.
+async fn arrival(socket: &TokioSocket) -> Option<Vec<u8>> {
+    let mut datagram = Vec::with_capacity(DATAGRAM);
+    match socket.recv(&mut datagram).await {
+        Ok(_) => Some(datagram),
+        Err(error) => {
+            if !is_overflow(&error) {
+                // Not known to happen; if it does, looking once a second is right and spinning is
+                // not.
+                tracing::warn!(%error, "netlink gives no news");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            None
+        }
     }
 }
 
-async fn arrival_if_any(socket: Option<&TokioSocket>) {
+async fn arrival_if_any(socket: Option<&TokioSocket>) -> Option<Vec<u8>> {
     match socket {
         Some(socket) => arrival(socket).await,
         None => std::future::pending().await,

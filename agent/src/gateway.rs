@@ -1,7 +1,12 @@
 //! One gateway: looks at cloud and host, plans, converges, proves. The same code makes `plan`,
 //! `apply`, `verify`, `status`, `down` and each tick of `run`.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use natd_core::{
     advise::{Warning, stranded},
@@ -11,19 +16,22 @@ use natd_core::{
     desired::{Desired, desired, tables_to_ask_for},
     error::{Error, Kind, Result},
     facts::Facts,
-    host::Host,
+    host::{Depth, Host, SysctlKey},
     journal::{Journal, JournalFile},
     model::{InterfaceName, NextHop, RouteKey, RouteTableId},
     network::Network,
     observed::Observed,
     plan::{Plan, plan},
-    ruleset::FirewallKind,
+    ruleset::Family,
     step::{Phase, Step},
     verdict::{Judgement, Proof, judge},
 };
 use serde::Serialize;
 
-use crate::survey::{self, Listed};
+use crate::{
+    firewall::Choice,
+    survey::{self, Listed},
+};
 
 /// For how long a change may stay invisible in the cloud's answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,7 +62,10 @@ pub struct Gateway {
     /// The cloud; `None` with `provider = "none"`.
     pub provider: Option<Arc<dyn Provider>>,
     /// The back end that is to hold the rules.
-    pub firewall: FirewallKind,
+    pub firewall: Choice,
+    /// When all of natd's rules was last read back and found to be whole, what their sets hold
+    /// included.
+    audited: Option<Instant>,
     /// The operator's word that what somebody has edited of natd's may be overwritten.
     pub force: bool,
     last: Option<Listed>,
@@ -142,7 +153,7 @@ impl Gateway {
         config: Config,
         host: Host,
         provider: Option<Arc<dyn Provider>>,
-        firewall: FirewallKind,
+        firewall: Choice,
     ) -> Self {
         Self {
             config,
@@ -150,6 +161,7 @@ impl Gateway {
             provider,
             firewall,
             force: false,
+            audited: None,
             last: None,
             ask_again: false,
             unanswered: None,
@@ -201,9 +213,29 @@ impl Gateway {
             },
         };
         self.last.clone_from(&listed);
+        let global = SysctlKey::global("net/ipv6/conf/all/forwarding");
+        let by_interface = SysctlKey::global("net/ipv6/conf/all/force_forwarding");
+        let on = |key: &SysctlKey| -> Result<bool> {
+            Ok(self.host.sysctl.read(key)?.is_some_and(|value| value == "1"))
+        };
+        let mut forwards = BTreeSet::new();
+        if on(&SysctlKey::global("net/ipv4/ip_forward"))? {
+            forwards.insert(Family::V4);
+        }
+        if on(&global)? && !journal.sysctls.contains_key(&global) {
+            forwards.insert(Family::V6);
+        }
         let facts = Facts {
             network,
-            firewall: self.firewall,
+            firewall: self.firewall.kind,
+            blocks: self.firewall.blocks,
+            chosen: self.firewall.reason.clone(),
+            forwards,
+            forwards_ipv6_by_interface: self.host.sysctl.read(&by_interface)?.is_some(),
+            listening: match self.config.nat.forward.is_empty() {
+                true => BTreeSet::new(),
+                false => self.host.links.listening().await?,
+            },
             boot: self.host.boot.facts(),
             cloud: listed.as_ref().map(|listed| listed.facts.clone()),
         };
@@ -211,9 +243,14 @@ impl Gateway {
             Kind::Invalid => Trouble::Configuration(error),
             _ => Trouble::Failure(error),
         })?;
-        let kinds = journal.firewalls.iter().copied().chain([self.firewall]).collect();
+        let kinds = journal.firewalls.iter().copied().chain([self.firewall.kind]).collect();
+        let depth = self.depth();
         let observed =
-            survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
+            survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds, depth).await?;
+        if depth == Depth::Elements {
+            let whole = observed.rules.values().all(|loaded| loaded.damage.is_empty());
+            self.audited = whole.then(Instant::now);
+        }
         let contested = contested(&observed, &desired);
         let mut plan = plan(&desired, &observed, journal, &contested, &self.config.verify.targets);
         if !self.force {
@@ -255,7 +292,8 @@ impl Gateway {
         let desired = Desired::default();
         let kinds = self.host.firewalls.keys().copied().collect();
         let observed =
-            survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds).await?;
+            survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds, Depth::Rules)
+                .await?;
         let mut plan = plan(&desired, &observed, journal, &BTreeSet::new(), &[]);
         plan.warnings = stranded(&observed, journal);
         if !self.force {
@@ -322,6 +360,17 @@ impl Gateway {
             return Proof::Unproven;
         };
         natd_core::apply::prove(targets, self.host.egress.as_ref(), &interface, address).await
+    }
+
+    /// Has the next look read back what sets hold, too: somebody has changed it.
+    pub fn audit(&mut self) {
+        self.audited = None;
+    }
+
+    /// What sets hold costs too much to be read back at every look.
+    fn depth(&self) -> Depth {
+        let fresh = |at: Instant| at.elapsed() < self.config.service.audit;
+        if self.audited.is_some_and(fresh) { Depth::Rules } else { Depth::Elements }
     }
 
     async fn ask(&self, provider: &dyn Provider, journal: &Journal) -> Result<Listed> {

@@ -9,7 +9,7 @@
 //! | [`status`], [`serve`] | what the daemon tells of itself, and to whom |
 //! | [`lock`] | one natd a machine |
 //! | [`firewall`] | natd's own rules, in nftables or iptables |
-//! | [`sysctl`], [`links`], [`conntrack`], [`egress`] | the rest of the host |
+//! | [`sysctl`], [`links`], `sockets`, [`conntrack`], [`egress`] | the rest of the host |
 //! | [`persist`] | what brings NAT back after a reboot |
 //! | [`events`] | what the kernel reports of itself |
 //! | `netlink`, [`process`] | how the kernel and other programs are asked |
@@ -27,6 +27,7 @@ mod netlink;
 pub mod persist;
 pub mod process;
 pub mod serve;
+mod sockets;
 pub mod status;
 mod survey;
 pub mod sysctl;

@@ -1,7 +1,7 @@
 //! Links, addresses and routes, from rtnetlink(7).
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
@@ -29,7 +29,10 @@ use netlink_packet_route::{
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use crate::netlink::{self, Dump};
+use crate::{
+    netlink::{self, Dump},
+    sockets,
+};
 
 /// Links, addresses and the main routing table of the calling thread's network namespace.
 ///
@@ -65,6 +68,10 @@ impl Links for Netlink {
             .map_err(|cause| {
                 Error::new(Kind::Unreachable, "read links, addresses and routes by netlink", cause)
             })
+    }
+
+    async fn listening(&self) -> Result<BTreeSet<u16>> {
+        sockets::listening()
     }
 }
 

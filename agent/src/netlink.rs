@@ -17,7 +17,7 @@ const FIRST_ANSWER: u16 = 16;
 
 /// The kernel makes its datagrams as large as the reader's buffer, up to this
 /// (`netlink_recvmsg` in `net/netlink/af_netlink.c`).
-const DATAGRAM: usize = 32 * 1024;
+pub(crate) const DATAGRAM: usize = 32 * 1024;
 
 /// A netlink socket on which one dump is under way.
 pub(crate) struct Dump {

@@ -50,6 +50,12 @@ impl Program {
         Self { path: path.into(), package, deadline }
     }
 
+    /// The same with another deadline.
+    #[must_use]
+    pub fn within(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
     /// Runs it to its end. `doing` completes "could not …".
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use natd_core::{
     desired::Desired,
     error::{Kind, Result},
     facts::CloudFacts,
-    host::{Host, SysctlKey},
+    host::{Depth, Host, SysctlKey},
     journal::Journal,
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState, RouteTableId},
     observed::Observed,
@@ -101,19 +101,20 @@ pub(crate) async fn ask(
 }
 
 /// What is, as far as a plan towards `desired` needs it: natd's rules in the back ends `kinds`,
-/// kernel parameters, and what the cloud listed.
+/// read back so deep, kernel parameters, and what the cloud listed.
 pub(crate) async fn observe(
     host: &Host,
     desired: &Desired,
     journal: &Journal,
     listed: Option<&Listed>,
     kinds: &BTreeSet<FirewallKind>,
+    depth: Depth,
 ) -> Result<Observed> {
     let mut observed = Observed::default();
     for kind in kinds {
         let Some(firewall) = host.firewalls.get(kind) else { continue };
         let is_wanted = desired.rules.as_ref().is_some_and(|rules| rules.rendering.kind == *kind);
-        match firewall.loaded().await {
+        match firewall.loaded(depth).await {
             Ok(Some(loaded)) => drop(observed.rules.insert(*kind, loaded)),
             Ok(None) => {}
             // A back end that isn't installed and that natd never used holds no rules of natd's.

@@ -62,15 +62,15 @@ pub async fn gateway(config: Config, root: &Path) -> Result<Gateway, Obstacle> {
     needs_root()?;
     let provider = natd_providers::connect(&config).await?;
     let back_ends = BackEnds::default();
-    let firewall = match config.nat.firewall {
-        FirewallChoice::Nftables => FirewallKind::Nftables,
-        FirewallChoice::Iptables => FirewallKind::Iptables,
-        FirewallChoice::Auto => {
-            let choice = back_ends.choose().await?;
-            tracing::debug!(firewall = %choice.kind, reason = choice.reason, "chosen");
-            choice.kind
-        }
+    let wanted = match config.nat.firewall {
+        FirewallChoice::Nftables => Some(FirewallKind::Nftables),
+        FirewallChoice::Iptables => Some(FirewallKind::Iptables),
+        FirewallChoice::Auto => None,
     };
+    let firewall = back_ends.choose(wanted).await?;
+    if let Some(reason) = &firewall.reason {
+        tracing::info!(firewall = %firewall.kind, "{}: {reason}", firewall.kind);
+    }
     let host = Host {
         firewalls: back_ends.by_kind(),
         sysctl: Arc::new(ProcSys::new("/proc/sys")),

@@ -15,7 +15,7 @@ use crate::{
     network::Link,
     observed::Observed,
     plan::EditedFile,
-    ruleset::{Ruleset, Translation},
+    ruleset::{Cost, Ruleset, Translation},
 };
 
 /// Something that an operator should know. Nothing is done about it.
@@ -44,6 +44,18 @@ impl Warning {
         Self {
             code: "no-tables",
             message: "no route tables are configured: natd translates, and no route brings it anything to translate; see routes.tables".to_owned(),
+        }
+    }
+}
+
+impl Warning {
+    /// The back end holds many blocks as rules.
+    pub(crate) fn many_rules(blocks: usize, cost: Cost) -> Self {
+        Self {
+            code: "many-rules",
+            message: format!(
+                "iptables holds these {blocks} blocks as {cost}: loading them takes seconds, each look at them some megabytes, and a new connection passes dozens of rules; install ipset, or set nat.firewall = \"nftables\", and it is one look-up"
+            ),
         }
     }
 }
@@ -86,10 +98,8 @@ pub(crate) fn advise(
                     let shut_out: Vec<String> = ruleset
                         .sources
                         .iter()
-                        .filter(|source| {
-                            !rules.inbound.iter().any(|net| overlaps(*net, IpNet::V4(**source)))
-                        })
-                        .map(ToString::to_string)
+                        .filter(|source| !rules.inbound.iter().any(|net| overlaps(*net, *source)))
+                        .map(|source| source.to_string())
                         .collect();
                     if !shut_out.is_empty() {
                         warn(
@@ -97,7 +107,7 @@ pub(crate) fn advise(
                             format!(
                                 "the security groups of {} let {} in by no port: allow the private hosts' traffic there",
                                 port.id,
-                                shut_out.join(", ")
+                                some_of(&shut_out)
                             ),
                         );
                     }
@@ -121,22 +131,33 @@ pub(crate) fn advise(
                     ),
                 );
             }
-            let translated = match ruleset.translation {
-                Translation::Snat(address) => Some(IpAddr::V4(address)),
-                Translation::Masquerade => port.addresses.first().map(|address| address.private),
+            let translated: Vec<IpAddr> = match &ruleset.translation {
+                Translation::Snat(pool) => {
+                    pool.addresses().iter().copied().map(IpAddr::V4).collect()
+                }
+                Translation::Masquerade => {
+                    port.addresses.first().map(|address| address.private).into_iter().collect()
+                }
             };
-            let public = port
-                .addresses
+            let is_public = |private: &IpAddr| {
+                port.addresses
+                    .iter()
+                    .any(|address| address.private == *private && address.public.is_some())
+            };
+            let private: Vec<String> = translated
                 .iter()
-                .find(|address| Some(address.private) == translated)
-                .and_then(|address| address.public);
-            if public.is_none() {
-                let address =
-                    translated.map_or_else(String::new, |address| format!(" ({address})"));
+                .filter(|address| !is_public(address))
+                .map(ToString::to_string)
+                .collect();
+            if !private.is_empty() || translated.is_empty() {
+                let addresses = match private.as_slice() {
+                    [] => String::new(),
+                    private => format!(" ({})", some_of(private)),
+                };
                 warn(
                     "no-public-address",
                     format!(
-                        "the egress interface {}{address} has no public address: nothing comes back from the internet until it has one",
+                        "the egress interface {}{addresses} has no public address: nothing comes back from the internet until it has one",
                         port.id
                     ),
                 );
@@ -164,6 +185,16 @@ pub(crate) fn advise(
         warn("unproven", "verify.targets is empty: that packets get out stays unproven".to_owned());
     }
     warnings
+}
+
+/// The first few, and how many more there are.
+fn some_of(all: &[String]) -> String {
+    const FEW: usize = 5;
+    let shown: Vec<&str> = all.iter().take(FEW).map(String::as_str).collect();
+    match all.len().checked_sub(FEW) {
+        None | Some(0) => shown.join(", "),
+        Some(more) => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 fn overlaps(a: IpNet, b: IpNet) -> bool {

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     num::NonZeroUsize,
     sync::Arc,
     time::Duration,
@@ -20,12 +20,12 @@ use crate::{
     confirm::confirm,
     desired::{Rules, Weight},
     error::{Error, Kind, Result},
-    host::{Egress, Host, SysctlKey},
+    host::{Depth, Egress, Host, SysctlKey},
     journal::{EarlierSysctl, EarlierTarget, JournalFile, WrittenFile},
     model::{InterfaceId, InterfaceName, NextHop, RouteKey, RouteTableId},
     network::Network,
     plan::{Entry, Plan},
-    ruleset::{FirewallKind, Ruleset},
+    ruleset::{FirewallKind, Ruleset, Served},
     step::{Phase, Step},
     verdict::Proof,
 };
@@ -98,7 +98,7 @@ pub async fn apply(plan: &Plan, tools: &Tools<'_>, journal: &mut JournalFile) ->
         for (step, outcome) in steps.iter().zip(outcomes) {
             log(step, &outcome);
             if matches!(outcome, Outcome::Done { .. }) {
-                settle(step, journal);
+                settle(step, tools.network, journal);
             } else if step.is_needed() {
                 failed_phases.insert(phase);
             }
@@ -137,6 +137,7 @@ async fn run_phase(
         }
         tracing::warn!(%error, "going on with what needs no entry");
     }
+    let earlier = journal.journal.served.clone();
     // Writes to the cloud go side by side; the host's few are in order.
     let width = match phase {
         Phase::ReturnRoutes | Phase::TakeRoutes | Phase::Checks | Phase::ReturnChecks => {
@@ -144,8 +145,10 @@ async fn run_phase(
         }
         _ => 1,
     };
-    let results: Vec<_> =
-        stream::iter(steps.iter().map(|step| run(step, tools))).buffered(width).collect().await;
+    let results: Vec<_> = stream::iter(steps.iter().map(|step| run(step, tools, earlier.as_ref())))
+        .buffered(width)
+        .collect()
+        .await;
     let mut outcomes: Vec<Outcome> = steps
         .iter()
         .zip(results)
@@ -211,10 +214,14 @@ fn enter(step: &Step, file: &mut JournalFile) {
 }
 
 /// Drops what is done with.
-fn settle(step: &Step, file: &mut JournalFile) {
+fn settle(step: &Step, network: &Network, file: &mut JournalFile) {
     let journal = &mut file.journal;
     match step {
-        Step::LoadRules { .. } | Step::ClearStaleFlows { .. } => journal.stale_flows = false,
+        Step::LoadRules { rules: Rules { ruleset, .. }, .. }
+        | Step::ClearStaleFlows { ruleset } => {
+            journal.stale_flows = false;
+            journal.served = Some(ruleset.served(network));
+        }
         Step::ReturnRoute { key, .. } => drop(journal.routes.remove(key)),
         Step::SwitchCheckOn { interface, .. } => drop(journal.checks.remove(interface)),
         Step::RestoreSysctl { key, .. } => drop(journal.sysctls.remove(key)),
@@ -254,12 +261,10 @@ fn found(step: &Step) -> String {
     }
 }
 
-async fn run(step: &Step, tools: &Tools<'_>) -> Result<Option<String>> {
+async fn run(step: &Step, tools: &Tools<'_>, earlier: Option<&Served>) -> Result<Option<String>> {
     match step {
-        Step::LoadRules { rules, .. } => load_rules(rules, tools).await,
-        Step::ClearStaleFlows { ruleset, egress_address } => {
-            clear_stale(ruleset, *egress_address, tools).await
-        }
+        Step::LoadRules { rules, .. } => load_rules(rules, tools, earlier).await,
+        Step::ClearStaleFlows { ruleset } => clear_stale(ruleset, tools, earlier).await,
         Step::UnloadRules { kind } => firewall(*kind, tools)?.unload().await.map(|()| None),
         Step::SetSysctl { key, to, .. } | Step::RestoreSysctl { key, to, .. } => {
             write_sysctl(key, to, tools).map(|()| None)
@@ -293,11 +298,15 @@ fn firewall<'a>(kind: FirewallKind, tools: &'a Tools<'_>) -> Result<&'a dyn crat
     })
 }
 
-async fn load_rules(rules: &Rules, tools: &Tools<'_>) -> Result<Option<String>> {
+async fn load_rules(
+    rules: &Rules,
+    tools: &Tools<'_>,
+    earlier: Option<&Served>,
+) -> Result<Option<String>> {
     let firewall = firewall(rules.rendering.kind, tools)?;
     firewall.load(&rules.rendering).await?;
     let doing = || format!("load natd's {} rules", rules.rendering.kind);
-    match firewall.loaded().await? {
+    match firewall.loaded(Depth::Rules).await? {
         Some(loaded)
             if loaded.digest.as_ref() == Some(&rules.rendering.digest)
                 && loaded.damage.is_empty() => {}
@@ -315,22 +324,23 @@ async fn load_rules(rules: &Rules, tools: &Tools<'_>) -> Result<Option<String>> 
                 .with_advice("something else on this host removes natd's rules: find it"));
         }
     }
-    clear_stale(&rules.ruleset, rules.egress_address, tools).await
+    clear_stale(&rules.ruleset, tools, earlier).await
 }
 
 async fn clear_stale(
     ruleset: &Ruleset,
-    egress_address: Ipv4Addr,
     tools: &Tools<'_>,
+    earlier: Option<&Served>,
 ) -> Result<Option<String>> {
     let network = tools.network;
     let deleted = tools
         .host
         .conntrack
-        .delete_where(&|flow| ruleset.makes_stale(flow, network, IpAddr::V4(egress_address)))
+        .delete_where(&|flow| ruleset.makes_stale(flow, network, earlier))
         .await?;
-    Ok((deleted > 0)
-        .then(|| format!("{deleted} connections began before the rules and were deleted")))
+    Ok((deleted > 0).then(|| {
+        format!("{deleted} connections are not as these rules make them and were deleted")
+    }))
 }
 
 fn write_sysctl(key: &SysctlKey, to: &str, tools: &Tools<'_>) -> Result<()> {

@@ -11,14 +11,17 @@ use serde::Serialize;
 use crate::{
     advise::{Warning, advise},
     cloud::{Instance, InterfaceFacts, OwnSubnet, TableFacts, TableSelector},
-    config::{Config, ConntrackMax, InterfaceChoice, Mode, NetworkSpec, Takeover},
+    config::{self, Config, ConntrackMax, InterfaceChoice, Mode, NetworkSpec, Takeover},
     error::{Error, Kind, Result},
     facts::{CloudFacts, Facts},
     host::SysctlKey,
     model::{InterfaceId, InterfaceName, RouteKey},
     network::{Link, Network},
+    networks::Networks,
     persist::{Persistence, choose, lay_out},
-    ruleset::{Rendering, Ruleset, Translation},
+    ruleset::{
+        Cost, Family, FirewallKind, Forward, Pool, Protocol, Rendering, Ruleset, Translation,
+    },
 };
 
 /// What should be.
@@ -51,8 +54,10 @@ pub struct Rules {
     pub ruleset: Ruleset,
     /// The text.
     pub rendering: Rendering,
-    /// The egress interface's own address: what masquerading gives.
+    /// The egress interface's own address.
     pub egress_address: Ipv4Addr,
+    /// Why natd chose this back end; `None` if the operator did.
+    pub chosen: Option<String>,
 }
 
 /// The value that a kernel parameter is to have.
@@ -62,6 +67,8 @@ pub struct Setting {
     pub value: String,
     /// What depends on it.
     pub weight: Weight,
+    /// It is set only if this is what it is; whatever else it is stays.
+    pub only_from: Option<String>,
 }
 
 /// What depends on a kernel parameter.
@@ -148,15 +155,19 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
     }
 
     let egress_address = own_address(egress, egress_port)?;
-    let ruleset = ruleset(config, facts, egress, egress_address, served.keys().cloned().collect())?;
-    desired.sysctls = sysctls(config, served.keys());
+    let front = Front { link: egress, port: egress_port, own_address: egress_address };
+    let ruleset = ruleset(config, facts, &front, served.keys().cloned().collect(), &mut desired)?;
+    desired.sysctls = sysctls(config, facts, &ruleset);
     desired.unchecked = served.values().flatten().map(|port| port.id.clone()).collect();
     let targets = desired.routes.values().map(|wish| &wish.target).collect();
     desired.warnings = advise(config, facts, egress, &ruleset, &targets);
     if facts.cloud.is_some() && !desired.wants_routes {
         desired.warnings.push(Warning::no_tables());
     }
-    let rules = Rules { rendering: ruleset.render(facts.firewall), ruleset, egress_address };
+    let rendering = ruleset.render_with(facts.firewall, facts.blocks);
+    desired.warnings.extend(costs(&ruleset, &rendering));
+    let chosen = facts.chosen.clone();
+    let rules = Rules { rendering, ruleset, egress_address, chosen };
     desired.persistence = persistence(config, facts, &rules, &desired.sysctls);
     desired.rules = Some(rules);
     Ok(desired)
@@ -266,66 +277,162 @@ fn loop_refused(instance: &Instance, egress: &InterfaceFacts, table: &TableFacts
     .with_advice(advice)
 }
 
+/// The side that the internet sees.
+struct Front<'a> {
+    link: &'a Link,
+    port: Option<&'a InterfaceFacts>,
+    own_address: Ipv4Addr,
+}
+
+impl Front<'_> {
+    fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.link.addresses.iter().filter_map(|net| match net.addr() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+    }
+
+    /// Its own addresses, and the public ones that the cloud translates to them.
+    fn front(&self) -> BTreeSet<Ipv4Addr> {
+        let public = self.port.into_iter().flat_map(|port| &port.addresses);
+        let public = public.filter_map(|address| match address.public {
+            Some(IpAddr::V4(public)) => Some(public),
+            _ => None,
+        });
+        self.addresses().chain(public).collect()
+    }
+}
+
 fn ruleset(
     config: &Config,
     facts: &Facts,
-    egress: &Link,
-    own_address: Ipv4Addr,
+    front: &Front<'_>,
     ingress: BTreeSet<InterfaceName>,
+    desired: &mut Desired,
 ) -> Result<Ruleset> {
-    let translation = match (config.nat.mode, config.nat.addresses.first()) {
-        (Mode::Masquerade, _) => Translation::Masquerade,
-        (Mode::Snat, None) => Translation::Snat(own_address),
-        (Mode::Snat, Some(&address)) => {
-            if !egress.addresses.iter().any(|net| net.addr() == IpAddr::V4(address)) {
-                let have: Vec<String> = egress
-                    .addresses
-                    .iter()
-                    .map(IpNet::addr)
-                    .filter(IpAddr::is_ipv4)
-                    .map(|own| own.to_string())
-                    .collect();
-                return Err(Error::new(
-                    Kind::Invalid,
-                    format!("translate to {address}"),
-                    format!(
-                        "{} doesn't have that address; it has {}",
-                        egress.name,
-                        have.join(", ")
-                    ),
-                )
-                .with_advice(
-                    "correct nat.addresses, or leave it out for the primary private address",
-                ));
-            }
-            Translation::Snat(address)
-        }
-    };
+    let sources = networks("nat.sources", &config.nat.sources, facts)?;
+    let exclude = networks("nat.exclude", &config.nat.exclude, facts)?;
+    if sources.iter().any(|net| net.addr().is_ipv4()) && exclude.is_all_v4() {
+        return Err(Error::new(
+            Kind::Invalid,
+            "leave nat.exclude untranslated",
+            "with the network's own blocks it covers every destination: nothing would be translated",
+        )
+        .with_advice("name fewer blocks in nat.exclude"));
+    }
+    let forwards = forwards(config, facts, &sources, desired)?;
+    let families = [Family::V4, Family::V6].into_iter();
     Ok(Ruleset {
-        egress: egress.name.clone(),
+        egress: front.link.name.clone(),
         ingress,
-        sources: networks("nat.sources", &config.nat.sources, facts)?,
-        exclude: networks("nat.exclude", &config.nat.exclude, facts)?,
-        translation,
+        translation: translation(config, front)?,
         random_fully: config.nat.random_fully,
+        front: if forwards.is_empty() { BTreeSet::new() } else { front.front() },
+        forwards,
+        clamp_mss: config.nat.clamp_mss,
+        shut: families
+            .filter(|family| !facts.forwards.contains(family) && family.is_in(&sources))
+            .collect(),
+        sources,
+        exclude,
     })
 }
 
+fn translation(config: &Config, front: &Front<'_>) -> Result<Translation> {
+    let (first, others) = match (config.nat.mode, config.nat.addresses.split_first()) {
+        (Mode::Masquerade, _) => return Ok(Translation::Masquerade),
+        (Mode::Snat, None) => return Ok(Translation::to(front.own_address)),
+        (Mode::Snat, Some(addresses)) => addresses,
+    };
+    let have: BTreeSet<Ipv4Addr> = front.addresses().collect();
+    let list = |addresses: Vec<&Ipv4Addr>| {
+        let addresses: Vec<String> = addresses.into_iter().map(ToString::to_string).collect();
+        addresses.join(", ")
+    };
+    let lacking: Vec<&Ipv4Addr> =
+        config.nat.addresses.iter().filter(|address| !have.contains(address)).collect();
+    if lacking.is_empty() {
+        return Ok(Translation::Snat(Pool::new(*first, others.iter().copied())));
+    }
+    let that = if lacking.len() == 1 { "that address" } else { "those addresses" };
+    let name = &front.link.name;
+    Err(Error::new(
+        Kind::Invalid,
+        format!("translate to {}", list(lacking)),
+        format!("{name} doesn't have {that}; it has {}", list(front.addresses().collect::<Vec<_>>().iter().collect())),
+    )
+    .with_advice(format!(
+        "correct nat.addresses, or add the address (ip address add ADDRESS/PREFIX dev {name}); without nat.addresses natd takes the primary private address"
+    )))
+}
+
+/// The forwarded ports. One at which a program of this host listens is left out and refused: who
+/// comes to that program must not end up elsewhere.
+fn forwards(
+    config: &Config,
+    facts: &Facts,
+    sources: &Networks,
+    desired: &mut Desired,
+) -> Result<Vec<Forward>> {
+    let mut forwards = Vec::new();
+    for forward in &config.nat.forward {
+        let config::Forward { protocol, port, to, from } = forward;
+        let doing = format!("forward {protocol} {port} to {}", String::from(*to));
+        if !sources.contains(IpAddr::V4(to.address)) {
+            return Err(Error::new(
+                Kind::Invalid,
+                doing,
+                format!("{} is none of nat.sources", to.address),
+            )
+            .with_advice("forward to a private host that natd serves, or add it to nat.sources"));
+        }
+        let taken = facts.listening.iter().find(|taken| port.contains(**taken));
+        if let (Protocol::Tcp, Some(taken)) = (protocol, taken) {
+            desired.refusals.push(
+                Error::new(
+                    Kind::Conflict,
+                    doing,
+                    format!("a program of this host listens on port {taken}"),
+                )
+                .with_advice(format!(
+                    "choose another port, or end that program (ss -ltnp 'sport = {taken}')"
+                )),
+            );
+            continue;
+        }
+        let to_ports =
+            to.port.map_or(Some(*port), |first| port.moved_to(first)).ok_or_else(|| {
+                Error::new(Kind::Invalid, doing, "there are not as many ports from there on")
+            })?;
+        let from: Networks = from.iter().copied().collect();
+        forwards.push(Forward {
+            protocol: *protocol,
+            ports: *port,
+            to: to.address,
+            to_ports,
+            from: (!from.is_empty() && !from.is_all_v4()).then_some(from),
+        });
+    }
+    Ok(forwards)
+}
+
 /// CIDRs and `"vpc"` as disjoint blocks.
-fn networks(key: &str, specs: &[NetworkSpec], facts: &Facts) -> Result<BTreeSet<Ipv4Net>> {
+fn networks(key: &str, specs: &[NetworkSpec], facts: &Facts) -> Result<Networks> {
     let mut nets = Vec::new();
+    let is_exclude = key == "nat.exclude";
     for spec in specs {
         match (spec, &facts.cloud) {
-            (NetworkSpec::Net(IpNet::V4(net)), _) => nets.push(*net),
-            (NetworkSpec::Net(IpNet::V6(_)), _) => {}
-            (NetworkSpec::Vpc, Some(cloud)) => {
-                nets.extend(cloud.instance.network_cidrs.iter().filter_map(|net| match net {
-                    IpNet::V4(net) => Some(*net),
-                    IpNet::V6(_) => None,
-                }));
-            }
+            (NetworkSpec::Net(net), _) => nets.push(*net),
+            // A network's IPv6 addresses are public: nobody has to translate them.
+            (NetworkSpec::Vpc, Some(cloud)) => nets.extend(
+                cloud
+                    .instance
+                    .network_cidrs
+                    .iter()
+                    .filter(|net| is_exclude || net.addr().is_ipv4()),
+            ),
             // The default of `exclude` goes with any provider.
-            (NetworkSpec::Vpc, None) if key == "nat.exclude" => {}
+            (NetworkSpec::Vpc, None) if is_exclude => {}
             (NetworkSpec::Vpc, None) => {
                 return Err(Error::new(
                     Kind::Invalid,
@@ -344,27 +451,40 @@ fn networks(key: &str, specs: &[NetworkSpec], facts: &Facts) -> Result<BTreeSet<
         )
         .with_advice(format!("write CIDRs in {key}")));
     }
-    Ok(Ipv4Net::aggregate(&nets).into_iter().collect())
+    Ok(nets.into_iter().collect())
+}
+
+/// As many rules cost a back end little.
+const MANY_RULES: usize = 2000;
+
+/// What many blocks cost where they are not in a set.
+fn costs(ruleset: &Ruleset, rendering: &Rendering) -> Option<Warning> {
+    let cost = Cost::of(rendering);
+    if rendering.kind != FirewallKind::Iptables || cost.rules < MANY_RULES {
+        return None;
+    }
+    Some(Warning::many_rules(ruleset.sources.len() + ruleset.exclude.len(), cost))
 }
 
 /// Forwarding on the interfaces that natd serves and on no other; no redirects; loose reverse-path
 /// filtering. Kernel documentation, `networking/ip-sysctl`: `forwarding` is per input interface,
 /// `send_redirects` is on if it is for `all` or for the interface, `rp_filter` is the maximum of both.
-fn sysctls<'a>(
-    config: &Config,
-    served: impl Iterator<Item = &'a InterfaceName>,
-) -> BTreeMap<SysctlKey, Setting> {
-    let setting = |value: &str, weight| Setting { value: value.to_owned(), weight };
+fn sysctls(config: &Config, facts: &Facts, ruleset: &Ruleset) -> BTreeMap<SysctlKey, Setting> {
+    let setting =
+        |value: &str, weight| Setting { value: value.to_owned(), weight, only_from: None };
     let mut sysctls = BTreeMap::from([(
         SysctlKey::global("net/ipv4/conf/all/send_redirects"),
         setting("0", Weight::Improves),
     )]);
-    for interface in served {
+    for interface in &ruleset.ingress {
         sysctls.extend([
             (SysctlKey::ipv4(interface, "forwarding"), setting("1", Weight::Carries)),
             (SysctlKey::ipv4(interface, "send_redirects"), setting("0", Weight::Improves)),
             (SysctlKey::ipv4(interface, "rp_filter"), setting("2", Weight::Improves)),
         ]);
+    }
+    if Family::V6.is_in(&ruleset.sources) {
+        sysctls.extend(ipv6_sysctls(facts, ruleset));
     }
     if let Some(ConntrackMax::Entries(entries)) = config.conntrack.max {
         sysctls.insert(
@@ -373,4 +493,30 @@ fn sysctls<'a>(
         );
     }
     sysctls
+}
+
+/// Before Linux 6.17 IPv6 is forwarded by all interfaces or by none, and one that forwards takes no
+/// router advertisements, unless its `accept_ra` is 2. Where it is 0, something else (networkd)
+/// looks after them.
+fn ipv6_sysctls(facts: &Facts, ruleset: &Ruleset) -> Vec<(SysctlKey, Setting)> {
+    let setting = |value: &str, weight, only_from: Option<&str>| Setting {
+        value: value.to_owned(),
+        weight,
+        only_from: only_from.map(str::to_owned),
+    };
+    if facts.forwards.contains(&Family::V6) {
+        return Vec::new();
+    }
+    if facts.forwards_ipv6_by_interface {
+        let forced = |interface| {
+            (SysctlKey::ipv6(interface, "force_forwarding"), setting("1", Weight::Carries, None))
+        };
+        return ruleset.ingress.iter().map(forced).collect();
+    }
+    let links = facts.network.links.iter().filter(|link| link.mac.is_some());
+    let advertised = links.map(|link| {
+        (SysctlKey::ipv6(&link.name, "accept_ra"), setting("2", Weight::Improves, Some("1")))
+    });
+    let global = SysctlKey::global("net/ipv6/conf/all/forwarding");
+    advertised.chain([(global, setting("1", Weight::Carries, None))]).collect()
 }

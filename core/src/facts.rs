@@ -1,5 +1,7 @@
 //! What natd knows of the world at one moment, as plain values.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::{
@@ -8,7 +10,7 @@ use crate::{
     model::MacAddress,
     network::Network,
     persist::Boot,
-    ruleset::FirewallKind,
+    ruleset::{Blocks, Family, FirewallKind},
 };
 
 /// What natd knows of the world at one moment.
@@ -20,6 +22,17 @@ pub struct Facts {
     pub firewall: FirewallKind,
     /// What loads rules at boot on this host.
     pub boot: Boot,
+    /// How it holds many blocks, if it is iptables.
+    pub blocks: Blocks,
+    /// Why natd chose it; `None` if the operator did.
+    pub chosen: Option<String>,
+    /// The families that this host forwards for others too: their global key is on, which natd
+    /// never switches on itself for IPv4.
+    pub forwards: BTreeSet<Family>,
+    /// The kernel can forward IPv6 by interface (`force_forwarding`, since Linux 6.17).
+    pub forwards_ipv6_by_interface: bool,
+    /// The TCP ports at which programs of this host listen to others than itself.
+    pub listening: BTreeSet<u16>,
     /// The cloud's side; `None` if `provider = "none"`.
     pub cloud: Option<CloudFacts>,
 }

@@ -1,6 +1,10 @@
 //! What natd needs of its host: firewall, sysctls, links, conntrack, a way out. One small trait each.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -39,6 +43,15 @@ pub struct Loaded {
     pub damage: Vec<String>,
 }
 
+/// How much of natd's rules is read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// All but what their sets hold: to read 60,000 elements back takes 0.3 s and 80 MB.
+    Rules,
+    /// Everything.
+    Elements,
+}
+
 /// A back end that holds natd's own rules and touches nobody else's.
 #[async_trait]
 pub trait Firewall: Send + Sync {
@@ -50,7 +63,7 @@ pub trait Firewall: Send + Sync {
     /// # Errors
     /// `Denied` without the capability; `NotFound` without the tool, with the package to install;
     /// `Unreachable` if a lock is held past the deadline.
-    async fn loaded(&self) -> Result<Option<Loaded>>;
+    async fn loaded(&self, depth: Depth) -> Result<Option<Loaded>>;
 
     /// Puts the rendering in place of whatever natd has loaded, without a moment in which neither
     /// is in force.
@@ -95,6 +108,18 @@ impl SysctlKey {
     #[must_use]
     pub fn is_conntrack(&self) -> bool {
         self.0.starts_with("net/netfilter/")
+    }
+
+    /// `net.ipv6.conf.INTERFACE.name`.
+    #[must_use]
+    pub fn ipv6(interface: &InterfaceName, name: &str) -> Self {
+        Self(format!("net/ipv6/conf/{interface}/{name}"))
+    }
+
+    /// Whether it is the IPv4 forwarding of an interface.
+    #[must_use]
+    pub fn is_ipv4_forwarding(&self) -> bool {
+        self.0.starts_with("net/ipv4/conf/") && self.0.ends_with("/forwarding")
     }
 
     /// The path below `/proc/sys`.
@@ -142,6 +167,12 @@ pub trait Links: Send + Sync {
     /// # Errors
     /// `Unreachable` if netlink doesn't answer.
     async fn network(&self) -> Result<Network>;
+
+    /// The TCP ports at which programs of this host listen to others than itself.
+    ///
+    /// # Errors
+    /// `Unreachable` if the kernel doesn't tell.
+    async fn listening(&self) -> Result<BTreeSet<u16>>;
 }
 
 /// The connection tracking table.

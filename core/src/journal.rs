@@ -19,7 +19,7 @@ use crate::{
     host::SysctlKey,
     model::{InstanceId, InterfaceId, NextHop, RouteKey, RouteOrigin},
     persist::{HostPath, PartDigest, ServiceName},
-    ruleset::FirewallKind,
+    ruleset::{FirewallKind, Served},
 };
 
 /// The format that this version writes and reads.
@@ -38,6 +38,9 @@ pub struct Journal {
     /// which that makes stale are deleted.
     #[serde(default)]
     pub stale_flows: bool,
+    /// Whom the rules serve that natd has loaded last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Served>,
     /// Kernel parameters.
     #[serde(default)]
     pub sysctls: BTreeMap<SysctlKey, EarlierSysctl>,
@@ -62,6 +65,7 @@ impl Default for Journal {
             instance: None,
             firewalls: BTreeSet::new(),
             stale_flows: false,
+            served: None,
             sysctls: BTreeMap::new(),
             files: BTreeMap::new(),
             services: BTreeSet::new(),
@@ -81,7 +85,10 @@ impl Journal {
     /// Notes that a back end holds no rules of natd's any more.
     pub fn forget_rules(&mut self, kind: FirewallKind) {
         self.firewalls.remove(&kind);
-        self.stale_flows &= !self.firewalls.is_empty();
+        if self.firewalls.is_empty() {
+            self.stale_flows = false;
+            self.served = None;
+        }
     }
 
     /// Whether giving back needs the cloud.

@@ -16,6 +16,7 @@ pub mod host;
 pub mod journal;
 pub mod model;
 pub mod network;
+pub mod networks;
 pub mod observed;
 pub mod persist;
 pub mod plan;

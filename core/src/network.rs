@@ -54,9 +54,11 @@ impl Network {
     }
 }
 
-/// One tracked connection: its addresses in both directions.
+/// One tracked connection: its addresses in both directions, and the ports that natd decides by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
+    /// Its protocol, by number.
+    pub protocol: u8,
     /// Source of the first packet, before translation.
     pub source: IpAddr,
     /// Destination of the first packet, before translation.
@@ -65,4 +67,8 @@ pub struct Flow {
     pub reply_source: IpAddr,
     /// Where replies go to: the translated source.
     pub reply_destination: IpAddr,
+    /// Destination port of the first packet; 0 where the protocol has no ports.
+    pub destination_port: u16,
+    /// The port that replies come from; 0 where the protocol has no ports.
+    pub reply_source_port: u16,
 }

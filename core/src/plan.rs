@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     advise::Warning,
     config::Takeover,
-    desired::Desired,
+    desired::{Desired, Weight},
     error::{Error, Kind},
     host::SysctlKey,
     journal::{FileBefore, Journal, WrittenFile},
@@ -215,15 +215,17 @@ fn carry(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Jour
             });
         }
         if as_wanted && journal.stale_flows {
-            plan.steps.push(Step::ClearStaleFlows {
-                ruleset: rules.ruleset.clone(),
-                egress_address: rules.egress_address,
-            });
+            plan.steps.push(Step::ClearStaleFlows { ruleset: rules.ruleset.clone() });
         }
     }
-    for (key, setting) in &desired.sysctls {
+    // What keeps something working comes before what would break it without: switching IPv6
+    // forwarding on drops the routes that router advertisements have made, unless `accept_ra` is 2.
+    let mut sysctls: Vec<_> = desired.sysctls.iter().collect();
+    sysctls.sort_by_key(|(_, setting)| setting.weight == Weight::Carries);
+    for (key, setting) in sysctls {
         let found = observed.sysctls.get(key);
-        if found != Some(&setting.value) {
+        let concerned = setting.only_from.is_none() || setting.only_from.as_ref() == found;
+        if found != Some(&setting.value) && concerned {
             plan.steps.push(Step::SetSysctl {
                 key: key.clone(),
                 from: found.cloned(),
@@ -298,7 +300,7 @@ fn return_host(plan: &mut Plan, desired: &Desired, observed: &Observed, journal:
             Some(now) if *now != entry.ours => {
                 plan.left_alone.push(leave(format!("somebody has set it to {now}")));
             }
-            Some(_) if key.path().ends_with("/forwarding") && observed.forwards_everywhere() => {
+            Some(_) if key.is_ipv4_forwarding() && observed.forwards_everywhere() => {
                 plan.left_alone.push(leave("net.ipv4.ip_forward is 1 by now".to_owned()));
             }
             Some(now) => plan.steps.push(Step::RestoreSysctl {

@@ -1,6 +1,6 @@
 //! The steps that a plan is made of, their order, and what each needs.
 
-use std::{fmt, net::Ipv4Addr};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -35,13 +35,11 @@ pub enum Step {
         /// Whether natd has rules there already.
         replaces: bool,
     },
-    /// Deletes the tracked connections that began before their rule and so stay untranslated:
-    /// what an interrupted `LoadRules` left to do.
+    /// Deletes the tracked connections that are not what the rules would make of them: what an
+    /// interrupted `LoadRules` left to do.
     ClearStaleFlows {
         /// The rules that they missed.
         ruleset: Ruleset,
-        /// The egress interface's own address.
-        egress_address: Ipv4Addr,
     },
     /// Sets a kernel parameter.
     SetSysctl {

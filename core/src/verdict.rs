@@ -162,7 +162,7 @@ fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[&Step]
             }
             Step::LoadRules { damage, .. } => Some(damage.join(", ")),
             Step::ClearStaleFlows { .. } => {
-                Some("loaded; connections that began before them are not deleted yet".to_owned())
+                Some("loaded; connections that they don't serve so are not deleted yet".to_owned())
             }
             _ => None,
         });

@@ -14,6 +14,7 @@ use natd_core::{
     host::{Loaded, SysctlKey},
     journal::{EarlierRoute, Journal},
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState},
+    networks::Networks,
     persist::{Boot, HostPath, PersistKind, ServiceName, lay_out},
     plan::Plan,
     ruleset::{FirewallKind, Ruleset, RulesetDigest, Translation},
@@ -120,12 +121,16 @@ fn rules(kind: FirewallKind, masquerade: bool) -> Rules {
     let ruleset = Ruleset {
         egress: "eth0".parse().expect("a name"),
         ingress: BTreeSet::from(["eth0".parse().expect("a name")]),
-        sources: BTreeSet::from(["10.10.0.0/16".parse().expect("a net")]),
-        exclude: BTreeSet::new(),
-        translation: if masquerade { Translation::Masquerade } else { Translation::Snat(ADDRESS) },
+        sources: ["10.10.0.0/16".parse().expect("a net")].into_iter().collect(),
+        exclude: Networks::default(),
+        translation: if masquerade { Translation::Masquerade } else { Translation::to(ADDRESS) },
         random_fully: true,
+        forwards: Vec::new(),
+        front: BTreeSet::new(),
+        clamp_mss: false,
+        shut: BTreeSet::new(),
     };
-    Rules { rendering: ruleset.render(kind), ruleset, egress_address: ADDRESS }
+    Rules { rendering: ruleset.render(kind), ruleset, egress_address: ADDRESS, chosen: None }
 }
 
 prop_compose! {
@@ -143,7 +148,7 @@ prop_compose! {
             .zip(wanted_sysctls)
             .filter_map(|(key, value)| Some((
                 SysctlKey::global(key),
-                Setting { value: value?.to_string(), weight: Weight::Carries },
+                Setting { value: value?.to_string(), weight: Weight::Carries, only_from: None },
             )))
             .collect();
         let rules = rules(kind, masquerade);

@@ -17,9 +17,10 @@ use natd_core::{
     facts::{CloudFacts, Facts},
     model::{NextHop, Route, RouteOrigin, RouteState},
     network::{Flow, Link, Network},
+    networks::Networks,
     persist::Boot,
     plan::Plan,
-    ruleset::{FirewallKind, Translation},
+    ruleset::{Blocks, FirewallKind, Translation},
     step::Step,
     verdict::{Proof, Verdict, judge},
 };
@@ -78,6 +79,11 @@ fn facts() -> Facts {
                 .into(),
         },
         firewall: FirewallKind::Nftables,
+        blocks: Blocks::Chains,
+        chosen: None,
+        forwards: BTreeSet::new(),
+        forwards_ipv6_by_interface: true,
+        listening: BTreeSet::new(),
         boot: Boot::default(),
         cloud: Some(CloudFacts {
             instance: Instance {
@@ -111,6 +117,10 @@ fn config(tables: &[&str]) -> Config {
     config
 }
 
+fn networks(nets: &[&str]) -> Networks {
+    nets.iter().map(|net| id::<IpNet>(net)).collect()
+}
+
 fn codes(desired: &Desired) -> Vec<&'static str> {
     desired.warnings.iter().map(|warning| warning.code).collect()
 }
@@ -119,9 +129,9 @@ fn codes(desired: &Desired) -> Vec<&'static str> {
 fn one_interface_is_egress_and_target() {
     let desired = desired(&config(&["rtb-a", "rtb-b"]), &facts()).expect("possible");
     let rules = desired.rules.as_ref().expect("rules");
-    assert_eq!(rules.ruleset.translation, Translation::Snat(id("10.10.1.10")));
+    assert_eq!(rules.ruleset.translation, Translation::to(id("10.10.1.10")));
     assert_eq!(rules.ruleset.egress, id("eth0"));
-    assert_eq!(rules.ruleset.sources, BTreeSet::from([id("10.10.0.0/16"), id("10.20.0.0/16")]));
+    assert_eq!(rules.ruleset.sources, networks(&["10.10.0.0/16", "10.20.0.0/16"]));
     assert_eq!(desired.unchecked, BTreeSet::from([id("eni-0")]));
     assert_eq!(desired.routes.len(), 2);
     assert!(desired.routes.values().all(|wish| wish.target == id("eni-0")));
@@ -226,8 +236,16 @@ fn connections_that_missed_their_rule_are_stale_and_no_others() {
         }
         let rules = desired(&config, &facts).expect("possible").rules.expect("rules");
         let [source, destination, reply_source, reply_destination] = flow.map(id::<IpAddr>);
-        let flow = Flow { source, destination, reply_source, reply_destination };
-        rules.ruleset.makes_stale(&flow, &facts.network, IpAddr::V4(rules.egress_address))
+        let flow = Flow {
+            protocol: 6,
+            source,
+            destination,
+            reply_source,
+            reply_destination,
+            destination_port: 80,
+            reply_source_port: 80,
+        };
+        rules.ruleset.makes_stale(&flow, &facts.network, None)
     };
     let (client, out, ours, older) = ("10.10.2.101", "198.51.100.10", "10.10.1.10", "10.10.1.77");
     for masquerade in [false, true] {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use natd_core::{
     error::{Error, Kind, Result},
     host::Firewall,
-    ruleset::FirewallKind,
+    ruleset::{Blocks, FirewallKind},
 };
 
 mod audit;
@@ -35,13 +35,15 @@ pub struct BackEnds {
     pub iptables: Arc<Iptables>,
 }
 
-/// A back end that natd has chosen by itself.
+/// The back end that is to hold the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// Which.
     pub kind: FirewallKind,
-    /// Why, for people.
-    pub reason: String,
+    /// How it holds many blocks.
+    pub blocks: Blocks,
+    /// Why natd chose it, for people; `None` if the operator did.
+    pub reason: Option<String>,
 }
 
 impl Default for BackEnds {
@@ -62,37 +64,60 @@ impl BackEnds {
         [nftables, iptables].into_iter().map(|firewall| (firewall.kind(), firewall)).collect()
     }
 
-    /// What `nat.firewall = "auto"` means on this host: nftables where its program runs, else
-    /// iptables.
+    /// The back end that the operator wants or, if that is `None`, the one that suits this host.
+    ///
+    /// A host's own rules tell what it uses, and natd's are best beside them: where they are in
+    /// nftables tables, nftables; where they came by `iptables`, iptables. Without any, nftables if
+    /// its program runs, else iptables.
     ///
     /// # Errors
     /// `NotFound`, naming both packages, if neither runs.
-    pub async fn choose(&self) -> Result<Choice> {
-        let no_nft = match self.nftables.version().await {
-            Ok(version) => {
-                let reason = format!("{version} is on this host");
-                return Ok(Choice { kind: FirewallKind::Nftables, reason });
-            }
-            Err(error) => error,
+    pub async fn choose(&self, wanted: Option<FirewallKind>) -> Result<Choice> {
+        let (kind, reason) = match wanted {
+            Some(kind) => (kind, None),
+            None => self.suiting().await.map(|(kind, reason)| (kind, Some(reason)))?,
         };
-        match self.iptables.version().await {
-            Ok(version) => Ok(Choice {
-                kind: FirewallKind::Iptables,
-                reason: format!("{version} is on this host, and nft does not run"),
-            }),
-            Err(no_iptables) => Err(Error::new(
-                Kind::NotFound,
-                "choose a firewall back end",
-                match (no_nft.kind(), no_iptables.kind()) {
-                    (Kind::NotFound, Kind::NotFound) => {
-                        "neither nft nor iptables is on this host".to_owned()
-                    }
-                    _ => format!(
-                        "neither nft nor iptables runs on this host: {no_nft}; {no_iptables}"
-                    ),
-                },
-            )
-            .with_advice("install the package nftables or the package iptables")),
-        }
+        let has_sets = kind == FirewallKind::Iptables && self.iptables.has_sets().await;
+        let blocks = if has_sets { Blocks::Ipset } else { Blocks::Chains };
+        Ok(Choice { kind, blocks, reason })
     }
+
+    async fn suiting(&self) -> Result<(FirewallKind, String)> {
+        let (nft, iptables) = (self.nftables.version().await, self.iptables.version().await);
+        let (nft, iptables) = match (nft, iptables) {
+            (Ok(nft), Ok(iptables)) => (nft, iptables),
+            (Ok(nft), Err(_)) => {
+                let reason = format!("{nft} is on this host, and iptables does not run");
+                return Ok((FirewallKind::Nftables, reason));
+            }
+            (Err(_), Ok(iptables)) => {
+                let reason = format!("{iptables} is on this host, and nft does not run");
+                return Ok((FirewallKind::Iptables, reason));
+            }
+            (Err(no_nft), Err(no_iptables)) => return Err(neither(&no_nft, &no_iptables)),
+        };
+        let tables = self.nftables.foreign_tables().await.unwrap_or_default();
+        if !tables.is_empty() {
+            let reason = format!("this host's own rules are in nftables ({})", tables.join(", "));
+            return Ok((FirewallKind::Nftables, reason));
+        }
+        let rules = self.iptables.foreign_rules().await.unwrap_or_default();
+        if rules > 0 {
+            let reason = format!("this host's own rules came by {iptables}: {rules}");
+            return Ok((FirewallKind::Iptables, reason));
+        }
+        Ok((
+            FirewallKind::Nftables,
+            format!("{nft} is on this host, which has no rules of its own"),
+        ))
+    }
+}
+
+fn neither(no_nft: &Error, no_iptables: &Error) -> Error {
+    let cause = match (no_nft.kind(), no_iptables.kind()) {
+        (Kind::NotFound, Kind::NotFound) => "neither nft nor iptables is on this host".to_owned(),
+        _ => format!("neither nft nor iptables runs on this host: {no_nft}; {no_iptables}"),
+    };
+    Error::new(Kind::NotFound, "choose a firewall back end", cause)
+        .with_advice("install the package nftables or the package iptables")
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use natd_agent::firewall::Iptables;
-use natd_core::{error::Kind, host::Firewall as _};
+use natd_core::{
+    error::Kind,
+    host::{Depth, Firewall as _},
+};
 
 use crate::{
     DEADLINE, LOCK, assert_damage, assert_intact, in_namespace, other_rendering, rendering, run,
@@ -39,7 +42,7 @@ fn loads_replaces_and_reads_back_in_the_tables_of_its_variant() {
     for variant in VARIANTS {
         in_namespace(move || async move {
             let firewall = Iptables::new(variant, LOCK, DEADLINE);
-            assert_eq!(firewall.loaded().await.expect("readable"), None);
+            assert_eq!(firewall.loaded(Depth::Elements).await.expect("readable"), None);
             for rendering in [rendering(firewall.kind()), other_rendering(firewall.kind())] {
                 firewall.load(&rendering).await.expect("loads");
                 assert_intact(&firewall, &rendering).await;
@@ -67,7 +70,7 @@ fn makes_no_table_where_nothing_is_its_own() {
     for variant in VARIANTS {
         in_namespace(move || async move {
             let firewall = Iptables::new(variant, LOCK, DEADLINE);
-            assert_eq!(firewall.loaded().await.expect("readable"), None);
+            assert_eq!(firewall.loaded(Depth::Elements).await.expect("readable"), None);
             firewall.unload().await.expect("nothing to do");
             assert_eq!(run("nft list ruleset; cat /proc/net/ip_tables_names").await, "");
         });
@@ -123,18 +126,25 @@ fn unloads_its_own_and_nothing_else() {
             firewall.load(&other_rendering(firewall.kind())).await.expect("loads");
             firewall.unload().await.expect("unloads");
             firewall.unload().await.expect("nothing to do");
-            assert_eq!(firewall.loaded().await.expect("readable"), None);
+            assert_eq!(firewall.loaded(Depth::Elements).await.expect("readable"), None);
             assert_eq!(everything().await, before);
         });
     }
 }
 
-/// `iptables` and `iptables-save` in a folder: the first runs that script, the second the variant.
-async fn wrapped(folder: &Path, variant: &str, text: &str) -> &'static str {
-    let program = folder.join("iptables");
-    script(&program, text).await;
-    script(&folder.join("iptables-save"), &format!("exec {variant}-save \"$@\"")).await;
-    program.display().to_string().leak()
+/// The variant's programs in a folder, where those that change something run `before` first.
+async fn wrapped(folder: &Path, variant: &str, before: &str) -> &'static str {
+    let (family, form) = variant.split_once('-').expect("a variant");
+    assert_eq!(family, "iptables");
+    for family in ["iptables", "ip6tables"] {
+        let change = format!("{before}\nexec {family}-{form}");
+        script(&folder.join(family), &format!("{change} \"$@\"")).await;
+        script(&folder.join(format!("{family}-restore")), &format!("{change}-restore \"$@\""))
+            .await;
+        let save = format!("exec {family}-{form}-save \"$@\"");
+        script(&folder.join(format!("{family}-save")), &save).await;
+    }
+    folder.join("iptables").display().to_string().leak()
 }
 
 #[test]
@@ -143,13 +153,13 @@ fn converges_after_an_end_halfway() {
         in_namespace(move || async move {
             let firewall = Iptables::new(variant, LOCK, DEADLINE);
             let (old, new) = (rendering(firewall.kind()), other_rendering(firewall.kind()));
-            for commands in (0..).step_by(7) {
+            for commands in 0.. {
                 firewall.load(&old).await.expect("loads");
                 let folder = tempfile::tempdir().expect("a folder");
                 let left = folder.path().join("left");
                 tokio::fs::write(&left, "x".repeat(commands)).await.expect("written");
                 let text = format!(
-                    "test -s {left} || exit 1; truncate -s -1 {left}; exec {variant} \"$@\"",
+                    "test -s {left} || exit 1; truncate -s -1 {left}",
                     left = left.display()
                 );
                 let ending =
@@ -158,6 +168,7 @@ fn converges_after_an_end_halfway() {
                 firewall.load(&new).await.expect("loads over anything");
                 assert_intact(&firewall, &new).await;
                 if ended.is_ok() {
+                    assert!(commands > 5, "it takes more than {commands} commands");
                     return;
                 }
             }
@@ -170,8 +181,7 @@ fn gives_up_by_its_deadline_while_another_holds_the_lock() {
     in_namespace(|| async {
         let folder = tempfile::tempdir().expect("a folder");
         let lock = folder.path().join("lock");
-        let text =
-            format!("export XTABLES_LOCKFILE={}; exec iptables-legacy \"$@\"", lock.display());
+        let text = format!("export XTABLES_LOCKFILE={}", lock.display());
         let program = wrapped(folder.path(), "iptables-legacy", &text).await;
         let firewall = Iptables::new(program, &lock, Duration::from_millis(2900));
         firewall.load(&rendering(firewall.kind())).await.expect("the lock is free");
@@ -189,7 +199,7 @@ fn gives_up_by_its_deadline_while_another_holds_the_lock() {
         assert!(begun.elapsed() < Duration::from_millis(2900), "{:?}", begun.elapsed());
         assert_eq!(error.kind(), Kind::Unreachable);
         assert!(error.to_string().contains("holds the xtables lock"), "{error}");
-        firewall.loaded().await.expect("reading needs no lock");
+        firewall.loaded(Depth::Elements).await.expect("reading needs no lock");
 
         holder.wait().await.expect("it ends");
         tokio::time::sleep(Duration::from_millis(500)).await;

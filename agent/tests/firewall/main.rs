@@ -3,13 +3,14 @@
 #![expect(clippy::expect_used, reason = "tests panic where it isn't as they expect")]
 
 use std::{
-    fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration,
+    collections::BTreeSet, fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path,
+    sync::Arc, time::Duration,
 };
 
 use natd_agent::firewall::{BackEnds, Iptables, Nftables};
 use natd_core::{
     error::Kind,
-    host::Firewall,
+    host::{Depth, Firewall},
     ruleset::{FirewallKind, Rendering, Ruleset, Translation},
 };
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set, set_capabilities};
@@ -31,8 +32,12 @@ fn ruleset(sources: &[&str]) -> Ruleset {
         ingress: ["eth0", "eth1"].map(|name| name.parse().expect("a name")).into(),
         sources: nets(sources),
         exclude: nets(&["10.0.0.0/8"]),
-        translation: Translation::Snat([10, 10, 1, 5].into()),
+        translation: Translation::to([10, 10, 1, 5].into()),
         random_fully: true,
+        forwards: Vec::new(),
+        front: BTreeSet::new(),
+        clamp_mss: false,
+        shut: BTreeSet::new(),
     }
 }
 
@@ -45,7 +50,7 @@ fn other_rendering(kind: FirewallKind) -> Rendering {
 }
 
 async fn assert_intact(firewall: &dyn Firewall, rendering: &Rendering) {
-    let loaded = firewall.loaded().await.expect("readable").expect("loaded");
+    let loaded = firewall.loaded(Depth::Elements).await.expect("readable").expect("loaded");
     assert_eq!(loaded.digest.as_ref(), Some(&rendering.digest));
     assert_eq!(loaded.damage, [""; 0]);
 }
@@ -56,7 +61,7 @@ async fn assert_damage(firewall: &dyn Firewall, tampering: &str, expected: Optio
     firewall.load(&rendering).await.expect("loads over anything");
     assert_intact(firewall, &rendering).await;
     run(tampering).await;
-    let loaded = firewall.loaded().await.expect("readable");
+    let loaded = firewall.loaded(Depth::Elements).await.expect("readable");
     match expected {
         None => assert_eq!(loaded, None, "{tampering}"),
         Some(words) => {
@@ -106,20 +111,55 @@ fn without_the_capability_both_are_denied() {
     });
 }
 
-#[tokio::test]
-async fn nftables_is_chosen_before_iptables_and_both_packages_are_named() {
-    let back_ends = |nft: &str, iptables: &'static str| BackEnds {
+fn back_ends(nft: &str, iptables: &'static str) -> BackEnds {
+    BackEnds {
         nftables: Arc::new(Nftables::new(nft, DEADLINE)),
         iptables: Arc::new(Iptables::new(iptables, LOCK, DEADLINE)),
-    };
-    let choice = back_ends("nft", "iptables").choose().await.expect("both are here");
-    assert_eq!(choice.kind, FirewallKind::Nftables);
-    let choice = back_ends("/nowhere/nft", "iptables-legacy").choose().await.expect("one is here");
-    assert_eq!(choice.kind, FirewallKind::Iptables);
-    assert!(choice.reason.contains("legacy"), "{}", choice.reason);
-    let error =
-        back_ends("/nowhere/nft", "/nowhere/iptables").choose().await.expect_err("none is here");
-    assert_eq!(error.kind(), Kind::NotFound);
-    let advice = error.advice().expect("an advice");
-    assert!(advice.contains("nftables") && advice.contains("iptables"), "{advice}");
+    }
+}
+
+#[test]
+fn what_the_host_uses_is_chosen_and_both_packages_are_named() {
+    for (rules, kind, because) in [
+        ("true", FirewallKind::Nftables, "no rules of its own"),
+        ("nft add table inet firewalld", FirewallKind::Nftables, "inet firewalld"),
+        ("iptables-nft -A FORWARD -s 192.0.2.1 -j DROP", FirewallKind::Iptables, "nf_tables"),
+        (
+            "iptables-nft -A FORWARD -s 192.0.2.1 -j DROP; nft add table inet own",
+            FirewallKind::Nftables,
+            "inet own",
+        ),
+    ] {
+        in_namespace(async || {
+            run(rules).await;
+            let choice = back_ends("nft", "iptables-nft").choose(None).await.expect("one");
+            assert_eq!(choice.kind, kind, "{rules}");
+            let reason = choice.reason.expect("a reason");
+            assert!(reason.contains(because), "{rules}: {reason}");
+            // What natd itself has loaded doesn't make it change its mind.
+            for natds in back_ends("nft", "iptables-nft").by_kind().values() {
+                natds.load(&rendering(natds.kind())).await.expect("loads");
+                let again = back_ends("nft", "iptables-nft").choose(None).await.expect("one");
+                assert_eq!(again.kind, kind, "{rules}");
+                natds.unload().await.expect("unloads");
+            }
+        });
+    }
+    in_namespace(async || {
+        run("iptables-legacy -t nat -A POSTROUTING -s 192.0.2.1 -j MASQUERADE").await;
+        let choice = back_ends("nft", "iptables-legacy").choose(None).await.expect("one");
+        assert_eq!(choice.kind, FirewallKind::Iptables);
+        assert!(choice.reason.expect("a reason").contains("legacy"));
+        let choice = back_ends("/nowhere/nft", "iptables-legacy").choose(None).await.expect("one");
+        assert_eq!(choice.kind, FirewallKind::Iptables);
+        let choice = back_ends("nft", "/nowhere/iptables").choose(None).await.expect("one");
+        assert_eq!(choice.kind, FirewallKind::Nftables);
+        let told = back_ends("nft", "iptables-nft").choose(Some(FirewallKind::Iptables)).await;
+        assert_eq!(told.expect("told").reason, None);
+        let error = back_ends("/nowhere/nft", "/nowhere/iptables").choose(None).await;
+        let error = error.expect_err("none is here");
+        assert_eq!(error.kind(), Kind::NotFound);
+        let advice = error.advice().expect("an advice");
+        assert!(advice.contains("nftables") && advice.contains("iptables"), "{advice}");
+    });
 }

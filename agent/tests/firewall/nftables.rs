@@ -1,7 +1,11 @@
 //! The nftables back end.
 
 use natd_agent::firewall::Nftables;
-use natd_core::{error::Kind, host::Firewall as _, ruleset::Rendering};
+use natd_core::{
+    error::Kind,
+    host::{Depth, Firewall as _},
+    ruleset::Rendering,
+};
 
 use crate::{
     DEADLINE, assert_damage, assert_intact, in_namespace, other_rendering, rendering, run, script,
@@ -29,7 +33,7 @@ END")
 fn loads_replaces_and_reads_back() {
     in_namespace(|| async {
         let firewall = nftables();
-        assert_eq!(firewall.loaded().await.expect("readable"), None);
+        assert_eq!(firewall.loaded(Depth::Elements).await.expect("readable"), None);
         for rendering in [rendering(firewall.kind()), other_rendering(firewall.kind())] {
             firewall.load(&rendering).await.expect("loads");
             assert_intact(&firewall, &rendering).await;
@@ -98,7 +102,7 @@ fn unloads_its_own_and_nothing_else() {
         firewall.unload().await.expect("nothing to do");
         firewall.load(&rendering(firewall.kind())).await.expect("loads");
         firewall.unload().await.expect("unloads");
-        assert_eq!(firewall.loaded().await.expect("readable"), None);
+        assert_eq!(firewall.loaded(Depth::Elements).await.expect("readable"), None);
         assert_eq!(run("nft -a list ruleset").await, before);
     });
 }

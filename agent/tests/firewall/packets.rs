@@ -26,8 +26,8 @@ fn translates(firewall: &dyn Firewall) {
         for address in 203.0.113.7 169.254.169.254; do ip addr add $address/32 dev lo; done");
 
     let rules = Ruleset {
-        exclude: ["203.0.113.0/24".parse().expect("a prefix")].into(),
-        translation: natd_core::ruleset::Translation::Snat([198, 51, 100, 1].into()),
+        exclude: ["203.0.113.0/24".parse().expect("a prefix")].into_iter().collect(),
+        translation: natd_core::ruleset::Translation::to([198, 51, 100, 1].into()),
         ..ruleset(&["10.10.0.0/16"])
     };
     let rendering = rules.render(firewall.kind());

@@ -1,6 +1,8 @@
 //! A plan, as a diff that an operator can decide on.
 
 use natd_core::{
+    desired::Rules,
+    networks::Networks,
     persist::Form,
     plan::{EditedFile, Plan},
     step::{Phase, Step},
@@ -71,6 +73,66 @@ fn part(step: &Step) -> &'static str {
     }
 }
 
+/// As many blocks are worth a line each.
+const MANY: usize = 16;
+
+/// What the rules do, and the rules themselves: the text that is loaded, but for long lists of
+/// blocks.
+fn print_rules(rules: &Rules) {
+    let Rules { ruleset, rendering, chosen, .. } = rules;
+    if let Some(reason) = chosen {
+        print(&format!("      {}: {reason}", rendering.kind));
+    }
+    let count = |networks: &Networks| match networks.len() {
+        1 => "1 block".to_owned(),
+        blocks => format!("{blocks} blocks"),
+    };
+    print(&format!(
+        "      {} from {}, but to {}, out by {}",
+        ruleset.translation,
+        count(&ruleset.sources),
+        count(&ruleset.exclude),
+        ruleset.egress
+    ));
+    for forward in &ruleset.forwards {
+        let from = forward.from.as_ref().map_or_else(|| "everyone".to_owned(), count);
+        print(&format!("      forward {forward} for {from}"));
+    }
+    let texts = [Some(&rendering.text), rendering.text6.as_ref(), rendering.ipsets.as_ref()];
+    for text in texts.into_iter().flatten() {
+        print_text(text);
+    }
+}
+
+/// Long lists, of elements in a line or of rules that differ in a block only, are cut short.
+fn print_text(text: &str) {
+    let is_block = |line: &str| {
+        let mut words = line.split(' ');
+        match words.next() {
+            Some("add") => true,
+            Some("-A") => matches!(words.nth(1), Some("-s" | "-d")),
+            Some(word) => word.starts_with(":NATD-") && word.contains('.'),
+            None => false,
+        }
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    for run in lines.chunk_by(|one, other| is_block(one) && is_block(other)) {
+        for line in run.iter().take(MANY) {
+            let elements: Vec<&str> = line.split(", ").collect();
+            match elements.len().checked_sub(MANY) {
+                Some(more @ 1..) => {
+                    let shown: Vec<&str> = elements.into_iter().take(MANY).collect();
+                    print(&format!("      {}, … and {more} more }}", shown.join(", ")));
+                }
+                _ => print(&format!("      {line}")),
+            }
+        }
+        if let Some(more @ 1..) = run.len().checked_sub(MANY) {
+            print(&format!("      … and {more} more lines of the kind"));
+        }
+    }
+}
+
 fn print_step(step: &Step) {
     match step {
         Step::LoadRules { rules, damage, replaces } => {
@@ -81,9 +143,7 @@ fn print_step(step: &Step) {
                 (true, false) => format!(" ({})", damage.join(", ")),
             };
             sign(style, mark, &format!("{step}{why}"));
-            for line in rules.rendering.text.lines() {
-                print(&format!("      {line}"));
-            }
+            print_rules(rules);
         }
         Step::SetSysctl { key, from, to, .. } => {
             sign(

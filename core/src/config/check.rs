@@ -1,6 +1,12 @@
 //! What a type alone can't refuse: values that don't go together, and keys of a later version.
 
-use super::{Config, ConntrackMax, HuaweiNextHop, Mode, NetworkSpec, ProviderName};
+use ipnet::IpNet;
+
+use super::{Config, ConntrackMax, Forward, HuaweiNextHop, Mode, NetworkSpec, ProviderName};
+use crate::{networks::Networks, ruleset::Protocol};
+
+/// Sshd's port. Whoever comes in by it must not end up elsewhere.
+const SSH: u16 = 22;
 
 impl Config {
     /// All that is wrong with it, as `(key, what and what to do)`. Nothing is touched until this
@@ -42,11 +48,11 @@ impl Config {
                         ),
                     );
                 }
-                if destination.network().is_ipv6() {
+                if destination.network().is_ipv6() && !self.nat.has_ipv6_sources() {
                     refuse(
                         &key("destinations"),
                         format!(
-                            "{destination} is IPv6, which this version of natd does not translate"
+                            "{destination} is IPv6, and nat.sources has no IPv6 block: nothing that comes this way would be translated"
                         ),
                     );
                 }
@@ -120,30 +126,88 @@ impl Config {
                     .to_owned(),
             );
         }
-        for (key, specs) in [("nat.sources", &nat.sources), ("nat.exclude", &nat.exclude)] {
-            for spec in specs {
-                if matches!(spec, NetworkSpec::Net(net) if net.network().is_ipv6()) {
-                    refuse(
-                        key,
-                        format!("{spec} is IPv6, which this version of natd does not translate"),
-                    );
-                }
+        if nat.mode == Mode::Snat && nat.has_ipv6_sources() {
+            refuse(
+                "nat.sources",
+                "has IPv6 blocks, which are translated with mode = \"masquerade\" only".to_owned(),
+            );
+        }
+        let excluded: Networks = nets(&nat.exclude).collect();
+        for (all, family) in [
+            (excluded.is_all_v4(), "IPv4"),
+            (excluded.is_all_v6() && nat.has_ipv6_sources(), "IPv6"),
+        ] {
+            if all {
+                refuse(
+                    "nat.exclude",
+                    format!("covers every {family} destination: nothing would be translated"),
+                );
             }
         }
-        match (nat.mode, nat.addresses.len()) {
-            (Mode::Masquerade, 1..) => refuse(
+        if nat.mode == Mode::Masquerade && !nat.addresses.is_empty() {
+            refuse(
                 "nat.addresses",
                 "goes with mode = \"snat\"; masquerading takes the interface's own address"
                     .to_owned(),
-            ),
-            (Mode::Snat, 2..) => refuse(
-                "nat.addresses",
-                "has several addresses; this version of natd translates to one".to_owned(),
-            ),
-            _ => {}
+            );
         }
-        if !nat.forward.is_empty() {
-            refuse("nat.forward", "port forwarding is not in this version of natd".to_owned());
+        self.check_forwards(refuse);
+    }
+
+    fn check_forwards(&self, refuse: &mut impl FnMut(&str, String)) {
+        for (index, forward) in self.nat.forward.iter().enumerate() {
+            let mut refuse = |key: &str, why| refuse(&format!("nat.forward.{index}.{key}"), why);
+            let Forward { protocol, port, to, from } = forward;
+            let others = self.nat.forward.iter().take(index);
+            for other in others.filter(|other| other.protocol == *protocol) {
+                if other.port.overlaps(*port) {
+                    refuse(
+                        "port",
+                        format!("{protocol} {port} is forwarded already, as {}", other.port),
+                    );
+                }
+            }
+            let own = self.service.listen;
+            if *protocol == Protocol::Tcp && port.contains(SSH) {
+                refuse(
+                    "port",
+                    format!(
+                        "{port} has {SSH}, sshd's port: you could not log in to this machine any more; choose another"
+                    ),
+                );
+            }
+            if *protocol == Protocol::Tcp && port.contains(own.port()) {
+                refuse(
+                    "port",
+                    format!(
+                        "{port} has {}, where natd itself listens (service.listen)",
+                        own.port()
+                    ),
+                );
+            }
+            if to.port.is_some_and(|first| port.moved_to(first).is_none()) {
+                refuse("to", "has not as many ports from there on as there are outside".to_owned());
+            }
+            if from.iter().any(|net| matches!(net, IpNet::V6(_))) {
+                refuse("from", "has IPv6 blocks; ports are forwarded for IPv4 only".to_owned());
+            }
         }
+    }
+}
+
+/// The blocks that are written out.
+fn nets(specs: &[NetworkSpec]) -> impl Iterator<Item = IpNet> {
+    specs.iter().filter_map(|spec| match spec {
+        NetworkSpec::Net(net) => Some(*net),
+        NetworkSpec::Vpc => None,
+    })
+}
+
+impl super::Nat {
+    /// Whether IPv6 is to be translated. `"vpc"` means a network's IPv4 blocks: its IPv6 addresses
+    /// are public, and nobody has to translate them.
+    #[must_use]
+    pub fn has_ipv6_sources(&self) -> bool {
+        nets(&self.sources).any(|net| matches!(net, IpNet::V6(_)))
     }
 }

@@ -31,7 +31,7 @@ pub use clouds::{
 };
 pub use load::{ConfigError, Layers};
 pub use nat::{
-    FirewallChoice, Forward, InterfaceChoice, Mode, Nat, NetworkSpec, Persist, Protocol,
+    FirewallChoice, Forward, ForwardTarget, InterfaceChoice, Mode, Nat, NetworkSpec, Persist,
 };
 pub use routes::{OnStop, RouteGroup, Routes, TableSpec, Tables, Takeover};
 pub use secret::Secret;

@@ -6,7 +6,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::written;
-use crate::model::{InterfaceName, Malformed};
+use crate::{
+    model::{InterfaceName, Malformed},
+    ruleset::{Ports, Protocol},
+};
 
 /// The `[nat]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -16,7 +19,8 @@ pub struct Nat {
     pub sources: Vec<NetworkSpec>,
     /// To the private address, or to whatever address the interface has.
     pub mode: Mode,
-    /// The address for `mode = "snat"`; empty: the egress interface's primary private address.
+    /// The addresses for `mode = "snat"`, each client to one of them; empty: the egress interface's
+    /// primary private address.
     #[serde(deserialize_with = "written::addresses")]
     pub addresses: Vec<Ipv4Addr>,
     /// Destinations left untranslated.
@@ -29,6 +33,8 @@ pub struct Nat {
     pub persist: Persist,
     /// Source ports at random.
     pub random_fully: bool,
+    /// TCP's maximum segment size is lowered to what the way takes.
+    pub clamp_mss: bool,
     /// Port forwarding from outside to a private host.
     pub forward: Vec<Forward>,
 }
@@ -44,6 +50,7 @@ impl Default for Nat {
             firewall: FirewallChoice::Auto,
             persist: Persist::Auto,
             random_fully: true,
+            clamp_mss: false,
             forward: Vec::new(),
         }
     }
@@ -141,7 +148,7 @@ impl From<InterfaceChoice> for String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FirewallChoice {
-    /// nftables where the host has it, else iptables.
+    /// What this host uses.
     Auto,
     /// A table of natd's own.
     Nftables,
@@ -167,24 +174,54 @@ pub enum Persist {
     None,
 }
 
-/// A transport protocol that has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// One forwarded port.
+/// One forwarded port, or a range of them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
     /// Its protocol.
     pub protocol: Protocol,
-    /// The port outside.
-    pub port: u16,
-    /// The private host and its port.
-    pub to: std::net::SocketAddr,
+    /// The port outside, or a range: `8443` or `"8000-8100"`.
+    #[serde(deserialize_with = "written::ports")]
+    pub port: Ports,
+    /// The private host, with its port or, for a range, the first of its ports; without one, the
+    /// port is the same.
+    pub to: ForwardTarget,
+    /// Who may come in. Empty: everyone.
+    #[serde(default, deserialize_with = "written::blocks")]
+    pub from: Vec<IpNet>,
+}
+
+/// Where a forwarded port goes: `10.10.2.101` or `10.10.2.101:443`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ForwardTarget {
+    /// The host.
+    pub address: Ipv4Addr,
+    /// Its port; `None`: the same as outside.
+    pub port: Option<u16>,
+}
+
+impl TryFrom<String> for ForwardTarget {
+    type Error = Malformed;
+    fn try_from(s: String) -> Result<Self, Malformed> {
+        let parsed = match s.rsplit_once(':') {
+            Some((address, port)) => address.parse().ok().zip(port.parse().ok().map(Some)),
+            None => s.parse().ok().map(|address| (address, None)),
+        };
+        match parsed {
+            Some((address, port)) if port != Some(0) => Ok(Self { address, port }),
+            _ => Err(Malformed::new(format!(
+                "{s:?} is neither an IPv4 address such as \"10.10.2.101\" nor one with a port such as \"10.10.2.101:443\""
+            ))),
+        }
+    }
+}
+
+impl From<ForwardTarget> for String {
+    fn from(target: ForwardTarget) -> Self {
+        match target.port {
+            Some(port) => format!("{}:{port}", target.address),
+            None => target.address.to_string(),
+        }
+    }
 }

@@ -1,9 +1,11 @@
-//! Lists of addresses and blocks, whose errors repeat what was written: those of the standard
-//! library and of ipnet don't.
+//! Addresses, blocks and ports, whose errors repeat what was written: those of the standard library
+//! and of ipnet don't.
 
 use std::{fmt::Display, str::FromStr};
 
 use serde::{Deserialize, Deserializer, de::Error};
+
+use crate::ruleset::Ports;
 
 /// Blocks of addresses.
 pub(super) fn blocks<'de, D: Deserializer<'de>, N: FromStr>(list: D) -> Result<Vec<N>, D::Error> {
@@ -26,4 +28,19 @@ where
         text.parse().map_err(|_| D::Error::custom(format!("{text:?} is not {form}")))
     };
     Vec::deserialize(list)?.into_iter().map(parse).collect()
+}
+
+/// A port as a number, or ports as a string.
+pub(super) fn ports<'de, D: Deserializer<'de>>(ports: D) -> Result<Ports, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(u64),
+        Text(String),
+    }
+    let text = match Written::deserialize(ports)? {
+        Written::Number(number) => number.to_string(),
+        Written::Text(text) => text,
+    };
+    text.parse().map_err(D::Error::custom)
 }

@@ -5,13 +5,16 @@
 //! for. Marks are the only thing that is compared: how a tool prints a rule differs from one
 //! version to the next, but comments come back as they were written.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::RulesetDigest;
-use crate::model::Malformed;
+use crate::{
+    model::Malformed,
+    networks::{ends, number},
+};
 
 /// What a rule says of itself. At most 128 bytes when printed, which is what nftables holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,13 +67,13 @@ impl FromStr for Mark {
 pub struct ElementsDigest(String);
 
 impl ElementsDigest {
-    /// Of ranges of addresses, both ends included, in any order.
+    /// Of ranges of addresses of one family, both ends included, in any order.
     #[must_use]
-    pub fn of(ranges: impl IntoIterator<Item = (Ipv4Addr, Ipv4Addr)>) -> Self {
-        let mut ranges: Vec<(u32, u32)> =
-            ranges.into_iter().map(|(first, last)| (first.into(), last.into())).collect();
+    pub fn of(ranges: impl IntoIterator<Item = (IpAddr, IpAddr)>) -> Self {
+        let mut ranges: Vec<(u128, u128)> =
+            ranges.into_iter().map(|(first, last)| (number(first), number(last))).collect();
         ranges.sort_unstable();
-        let mut joined: Vec<(u32, u32)> = Vec::new();
+        let mut joined: Vec<(u128, u128)> = Vec::new();
         for (first, last) in ranges {
             match joined.last_mut() {
                 Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
@@ -84,8 +87,8 @@ impl ElementsDigest {
 
     /// Of whole prefixes.
     #[must_use]
-    pub fn of_nets<'a>(nets: impl IntoIterator<Item = &'a Ipv4Net>) -> Self {
-        Self::of(nets.into_iter().map(|net| (net.network(), net.broadcast())))
+    pub fn of_nets<'a>(nets: impl IntoIterator<Item = &'a IpNet>) -> Self {
+        Self::of(nets.into_iter().copied().map(ends))
     }
 }
 
@@ -99,7 +102,7 @@ impl fmt::Display for ElementsDigest {
 mod tests {
     use super::*;
 
-    fn nets(text: &[&str]) -> Vec<Ipv4Net> {
+    fn nets(text: &[&str]) -> Vec<IpNet> {
         text.iter().map(|net| net.parse().expect("a prefix")).collect()
     }
 

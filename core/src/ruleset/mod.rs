@@ -3,29 +3,36 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    model::InterfaceName,
-    network::{Flow, Network},
-};
+use crate::{model::InterfaceName, networks::Networks};
 
+mod forward;
 mod iptables;
 mod mark;
 mod nftables;
+mod stale;
+mod translation;
 
-pub use iptables::{CHAIN_PREFIX as IPTABLES_CHAIN_PREFIX, chain_suffix as iptables_chain_suffix};
+pub use forward::{Forward, Ports, Protocol};
+pub use iptables::{
+    CHAIN_PREFIX as IPTABLES_CHAIN_PREFIX, Cost, chain_suffix as iptables_chain_suffix,
+};
 pub use mark::{ElementsDigest, Mark};
-pub use nftables::TABLE as NFTABLES_TABLE;
+pub use nftables::{
+    BASE_CHAINS as NFTABLES_BASE_CHAINS, CHAINS as NFTABLES_CHAINS, TABLE as NFTABLES_TABLE,
+};
+pub use stale::Served;
+pub use translation::{Pool, Translation};
 
-/// Where every cloud of natd's has its metadata service. What private hosts would reach there
-/// through this host is this host's own: its identity and its credentials.
 const METADATA_SERVICE: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// Of AWS (docs: "Instance metadata service, IPv6"); the other clouds have none for IPv6.
+const METADATA_SERVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254);
 
 /// A firewall back end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,49 +53,67 @@ impl fmt::Display for FirewallKind {
     }
 }
 
-/// How sources are translated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Translation {
-    /// To this address of the egress interface.
-    Snat(Ipv4Addr),
-    /// To whatever address the egress interface has at the moment of the first packet.
-    Masquerade,
-}
-
-impl fmt::Display for Translation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Snat(address) => write!(f, "snat to {address}"),
-            Self::Masquerade => f.write_str("masquerade"),
-        }
-    }
-}
-
 /// What natd wants of the firewall.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ruleset {
     /// The interface that translated packets leave by.
     pub egress: InterfaceName,
-    /// The interfaces by which sources come in.
+    /// The interfaces by which sources come in: all that natd serves, the egress interface too.
     pub ingress: BTreeSet<InterfaceName>,
-    /// Whose packets are translated. Disjoint, never empty.
-    pub sources: BTreeSet<Ipv4Net>,
-    /// Destinations left untranslated. Disjoint.
-    pub exclude: BTreeSet<Ipv4Net>,
+    /// Whose packets are translated. Never empty.
+    pub sources: Networks,
+    /// Destinations left untranslated.
+    pub exclude: Networks,
     /// To what.
     pub translation: Translation,
     /// Source ports at random, so that two flows rarely want the same one.
     pub random_fully: bool,
+    /// Ports that go to private hosts.
+    pub forwards: Vec<Forward>,
+    /// The addresses at which they are forwarded: the egress interface's own, and the public ones
+    /// that the cloud translates to them.
+    pub front: BTreeSet<Ipv4Addr>,
+    /// TCP's maximum segment size is lowered to what the way takes.
+    pub clamp_mss: bool,
+    /// The families of which whatever comes in by the ingress interfaces and isn't served is
+    /// dropped: those that this host forwards for natd's sake alone.
+    pub shut: BTreeSet<Family>,
+}
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// How the iptables back end holds many blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Blocks {
+    /// In chains of its own: one rule a block while they are few, a tree of chains when they are
+    /// many. What is persisted is of this form, since it depends on nothing else.
+    Chains,
+    /// In sets of ipset's, when they are many.
+    Ipset,
 }
 
 impl Ruleset {
     /// The text that is shown, loaded and persisted for that back end.
     #[must_use]
     pub fn render(&self, kind: FirewallKind) -> Rendering {
+        self.render_with(kind, Blocks::Chains)
+    }
+
+    /// The text for that back end on a host that holds blocks so.
+    #[must_use]
+    pub fn render_with(&self, kind: FirewallKind, blocks: Blocks) -> Rendering {
         match kind {
             FirewallKind::Nftables => nftables::render(self),
-            FirewallKind::Iptables => iptables::render(self),
+            FirewallKind::Iptables => iptables::render(self, blocks),
         }
     }
 
@@ -99,35 +124,39 @@ impl Ruleset {
         Self { translation: Translation::Masquerade, ..self.clone() }
     }
 
-    /// Whether a tracked connection began before these rules and so stays untranslated, or
-    /// translated to a wrong address, for as long as it lives (the nat hook sees only a
-    /// connection's first packet).
-    ///
-    /// `egress_address` is the address that masquerading gives now.
+    /// The families that rules are made for: without IPv6 sources none is made for IPv6.
     #[must_use]
-    pub fn makes_stale(&self, flow: &Flow, network: &Network, egress_address: IpAddr) -> bool {
-        let wanted = match self.translation {
-            Translation::Snat(address) => IpAddr::V4(address),
-            Translation::Masquerade => egress_address,
-        };
-        self.covers(flow, network) && flow.reply_destination != wanted
+    pub fn families(&self) -> BTreeSet<Family> {
+        let families = [Family::V4, Family::V6].into_iter();
+        families.filter(|family| family.is_in(&self.sources)).collect()
+    }
+}
+
+impl Family {
+    /// Where every cloud of natd's has its metadata service, in that family. What private hosts
+    /// would reach there through this host is this host's own: its identity and its credentials.
+    #[must_use]
+    pub fn metadata_service(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(METADATA_SERVICE),
+            Self::V6 => IpAddr::V6(METADATA_SERVICE_V6),
+        }
     }
 
-    /// Whether these rules decide over the source address of that connection: one of the sources,
-    /// forwarded by this host, out by the egress interface, to a destination that is not excluded.
+    /// Whether one of the blocks is of it.
     #[must_use]
-    pub fn covers(&self, flow: &Flow, network: &Network) -> bool {
-        let (IpAddr::V4(source), IpAddr::V4(destination)) = (flow.source, flow.destination) else {
-            return false;
-        };
-        // Where a neighbour redirects (DNAT), replies come from the place that packets really go to.
-        let target = flow.reply_source;
-        self.sources.iter().any(|net| net.contains(&source))
-            && !self.exclude.iter().any(|net| net.contains(&destination))
-            && !network.is_local(flow.source)
-            && !network.is_local(flow.destination)
-            && !network.is_local(target)
-            && network.leaves_by(target) == Some(&self.egress)
+    pub fn is_in(self, networks: &Networks) -> bool {
+        match self {
+            Self::V4 => !networks.v4().is_empty(),
+            Self::V6 => !networks.v6().is_empty(),
+        }
+    }
+
+    fn of(self, networks: &Networks) -> Vec<IpNet> {
+        match self {
+            Self::V4 => networks.v4().iter().copied().map(IpNet::V4).collect(),
+            Self::V6 => networks.v6().iter().copied().map(IpNet::V6).collect(),
+        }
     }
 }
 
@@ -158,6 +187,12 @@ pub struct Rendering {
     pub kind: FirewallKind,
     /// The text: an `nft -f` script, or `iptables-restore` format.
     pub text: String,
+    /// The part for IPv6 in `ip6tables-restore` format; `None` where there is none, or where `text`
+    /// has it.
+    pub text6: Option<String>,
+    /// The sets that the text refers to, in `ipset restore` format. Never in what is persisted: a
+    /// set that is missing when rules are loaded fails all of them.
+    pub ipsets: Option<String>,
     /// Its name; every rule of the text carries it in its comment.
     pub digest: RulesetDigest,
 }
@@ -166,16 +201,42 @@ pub struct Rendering {
 mod tests {
     use super::*;
 
+    pub(super) fn nets(nets: &[&str]) -> Networks {
+        nets.iter().map(|net| net.parse().expect("a block")).collect()
+    }
+
     pub(super) fn ruleset() -> Ruleset {
-        let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().expect("a prefix")).collect();
         let eth0: InterfaceName = "eth0".parse().expect("a name");
         Ruleset {
             egress: eth0.clone(),
             ingress: [eth0].into(),
             sources: nets(&["10.10.0.0/16", "10.20.0.0/16"]),
             exclude: nets(&["10.10.0.0/16", "192.168.0.0/24"]),
-            translation: Translation::Snat(Ipv4Addr::new(10, 10, 1, 5)),
+            translation: Translation::to(Ipv4Addr::new(10, 10, 1, 5)),
             random_fully: true,
+            forwards: Vec::new(),
+            front: BTreeSet::new(),
+            clamp_mss: false,
+            shut: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn forwarding() -> Ruleset {
+        let forward = |protocol, ports: &str, to_ports: &str, from: Option<&[&str]>| Forward {
+            protocol,
+            ports: ports.parse().expect("ports"),
+            to: Ipv4Addr::new(10, 10, 2, 101),
+            to_ports: to_ports.parse().expect("ports"),
+            from: from.map(nets),
+        };
+        Ruleset {
+            forwards: vec![
+                forward(Protocol::Tcp, "8443", "443", None),
+                forward(Protocol::Udp, "53", "53", Some(&["198.51.100.0/24"])),
+                forward(Protocol::Tcp, "8000-8002", "9000-9002", None),
+            ],
+            front: ["10.10.1.5", "203.0.113.10"].map(|front| front.parse().expect("front")).into(),
+            ..ruleset()
         }
     }
 
@@ -183,16 +244,28 @@ mod tests {
     fn whatever_differs_makes_another_digest() {
         let base = ruleset();
         let eth1: InterfaceName = "eth1".parse().expect("a name");
-        let one_net: BTreeSet<Ipv4Net> = base.sources.iter().take(1).copied().collect();
+        let one_net = nets(&["10.10.0.0/16"]);
+        let (five, six) = (Ipv4Addr::new(10, 10, 1, 5), Ipv4Addr::new(10, 10, 1, 6));
+        let mut narrower = forwarding();
+        narrower.forwards.pop();
         let different = [
             Ruleset { egress: eth1.clone(), ..base.clone() },
             Ruleset { ingress: [eth1].into(), ..base.clone() },
             Ruleset { sources: one_net.clone(), ..base.clone() },
+            Ruleset {
+                sources: nets(&["10.10.0.0/16", "10.20.0.0/16", "fd00::/8"]),
+                ..base.clone()
+            },
             Ruleset { exclude: one_net, ..base.clone() },
-            Ruleset { exclude: BTreeSet::new(), ..base.clone() },
-            Ruleset { translation: Translation::Snat(Ipv4Addr::new(10, 10, 1, 6)), ..base.clone() },
+            Ruleset { exclude: Networks::default(), ..base.clone() },
+            Ruleset { translation: Translation::to(six), ..base.clone() },
+            Ruleset { translation: Translation::Snat(Pool::new(five, [six])), ..base.clone() },
             Ruleset { translation: Translation::Masquerade, ..base.clone() },
             Ruleset { random_fully: false, ..base.clone() },
+            Ruleset { clamp_mss: true, ..base.clone() },
+            Ruleset { shut: [Family::V4].into(), ..base.clone() },
+            forwarding(),
+            narrower,
             base,
         ];
         for kind in [FirewallKind::Nftables, FirewallKind::Iptables] {

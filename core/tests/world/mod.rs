@@ -19,7 +19,7 @@ use natd_core::{
     },
     desired::Desired,
     error::{Error, Kind, Result},
-    host::{AtBoot, Conntrack, Egress, Firewall, Host, Links, Loaded, Sysctl, SysctlKey},
+    host::{AtBoot, Conntrack, Depth, Egress, Firewall, Host, Links, Loaded, Sysctl, SysctlKey},
     journal::JournalFile,
     model::{
         InterfaceId, InterfaceName, MacAddress, NextHop, Route, RouteKey, RouteOrigin, RouteState,
@@ -237,7 +237,7 @@ impl Firewall for BackEnd {
     fn kind(&self) -> FirewallKind {
         self.kind
     }
-    async fn loaded(&self) -> Result<Option<Loaded>> {
+    async fn loaded(&self, _: Depth) -> Result<Option<Loaded>> {
         Ok(self.world.state().rules.get(&self.kind).cloned())
     }
     async fn load(&self, rendering: &Rendering) -> Result<()> {
@@ -268,6 +268,9 @@ impl Sysctl for World {
 impl Links for World {
     async fn network(&self) -> Result<Network> {
         Ok(Network::default())
+    }
+    async fn listening(&self) -> Result<BTreeSet<u16>> {
+        Ok(BTreeSet::new())
     }
 }
 

@@ -1,4 +1,5 @@
-//! Commands of `iptables`, one after the other, off the async threads and under one deadline.
+//! What the steps are done with: `iptables-restore` for natd's own chains, and the `iptables` crate
+//! for the single rules that lead there, off the async threads and under one deadline.
 //!
 //! The `iptables` crate waits without a bound: for the xtables lock if it passes `--wait`, and for
 //! its child in any case; and iptables-legacy 1.8.9 (Debian 12) waits for the lock for ever without
@@ -24,8 +25,8 @@ use rustix::{
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::steps::Step;
-use crate::process;
+use super::steps::{Commit, Jump, Step};
+use crate::process::{self, Program};
 
 /// The exit status by which iptables says that it didn't get the lock, among other things
 /// (`RESOURCE_PROBLEM` in its `xtables.h`).
@@ -35,10 +36,14 @@ const RESOURCE_PROBLEM: i32 = 4;
 /// may have been about to start it.
 const KILL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The program, and what bounds it.
+/// How long one line of a commit may take: iptables-nft takes seconds for tens of thousands.
+const LINE: Duration = Duration::from_millis(1);
+
+/// The programs, and what bounds them.
 #[derive(Debug, Clone)]
 pub(super) struct Commands {
     pub program: &'static str,
+    pub restore: Program,
     pub deadline: Duration,
     /// The file whose lock iptables-legacy takes for each command.
     pub lock: PathBuf,
@@ -47,6 +52,39 @@ pub(super) struct Commands {
 impl Commands {
     /// Runs the steps up to the first that fails.
     pub(super) async fn run(&self, doing: &'static str, steps: Vec<Step>) -> Result<()> {
+        let mut steps = steps.into_iter().peekable();
+        while let Some(step) = steps.next() {
+            match step {
+                Step::Commit(commit) => self.commit(doing, &commit).await?,
+                Step::Jump { table, jump } => {
+                    let mut jumps = vec![(table, jump)];
+                    while let Some(Step::Jump { table, jump }) =
+                        steps.next_if(|step| matches!(step, Step::Jump { .. }))
+                    {
+                        jumps.push((table, jump));
+                    }
+                    self.jump(doing, jumps).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, doing: &'static str, commit: &Commit) -> Result<()> {
+        let lines = u32::try_from(commit.len()).unwrap_or(u32::MAX);
+        let deadline = self.deadline + LINE.saturating_mul(lines);
+        // A second less, so that the program tells itself that it didn't get the lock.
+        let wait = self.deadline.as_secs().saturating_sub(1).max(1).to_string();
+        let args = ["--noflush", "--wait", &wait];
+        let run = self.restore.within(deadline).run(doing, &args, Some(&commit.to_string())).await;
+        match run.and_then(|output| output.success(doing)) {
+            Ok(_) => Ok(()),
+            Err(_) if self.lock_is_held() => Err(self.too_late(doing)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn jump(&self, doing: &'static str, jumps: Vec<(String, Jump)>) -> Result<()> {
         let (caller, gone) = mpsc::channel();
         let thread = Arc::new(OnceLock::new());
         let job = Job {
@@ -59,7 +97,7 @@ impl Commands {
             let thread = Arc::clone(&thread);
             move || {
                 let _ = thread.set(gettid());
-                job.run(&steps)
+                job.run(&jumps)
             }
         });
         if let Ok(ended) = timeout(self.deadline, &mut ended).await {
@@ -113,31 +151,30 @@ struct Job {
 }
 
 impl Job {
-    fn run(&self, steps: &[Step]) -> Result<()> {
+    fn run(&self, jumps: &[(String, Jump)]) -> Result<()> {
         let iptables = IPTables {
             cmd: self.commands.program,
             has_check: true,
             has_wait: false,
             is_numeric: false,
         };
-        steps.iter().try_for_each(|step| self.step(&iptables, step))
+        jumps.iter().try_for_each(|(table, jump)| self.step(&iptables, table, jump))
     }
 
-    fn step(&self, iptables: &IPTables, step: &Step) -> Result<()> {
+    fn step(&self, iptables: &IPTables, table: &str, jump: &Jump) -> Result<()> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() || self.caller.try_recv() != Err(TryRecvError::Empty) {
             return Err(self.commands.too_late(self.doing));
         }
-        let command = format!("--wait {} {}", left.as_secs().max(1), step.change);
-        let output = iptables
-            .execute(&step.table, &command)
-            .map_err(|error| self.not_started(error.as_ref()))?;
+        let command = format!("--wait {} {}", left.as_secs().max(1), jump);
+        let output =
+            iptables.execute(table, &command).map_err(|error| self.not_started(error.as_ref()))?;
         if output.status.success() {
             Ok(())
         } else if output.status.code() == Some(RESOURCE_PROBLEM) && self.commands.lock_is_held() {
             Err(self.commands.too_late(self.doing))
         } else {
-            let program = format!("{} -t {} {}", self.commands.program, step.table, step.change);
+            let program = format!("{} -t {table} {jump}", self.commands.program);
             Err(process::failed(
                 self.doing,
                 &program,

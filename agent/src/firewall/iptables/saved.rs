@@ -83,13 +83,9 @@ impl Rule {
         self.value_of(&["-j", "-g"])
     }
 
-    /// The same rule with its target under a new name; targets of jumps stand last.
-    pub(super) fn retarget(&self, names: &BTreeMap<String, String>) -> Self {
-        let renamed = self.target().and_then(|target| {
-            let rest = self.spec.strip_suffix(&target)?;
-            Some(format!("{rest}{}", names.get(&target)?))
-        });
-        Self { chain: self.chain.clone(), spec: renamed.unwrap_or_else(|| self.spec.clone()) }
+    /// Its chain and what it says, however that is quoted.
+    pub(super) fn words(&self) -> Vec<String> {
+        [vec![self.chain.clone()], words(&self.spec)].concat()
     }
 
     fn value_of(&self, options: &[&str]) -> Option<String> {
@@ -164,13 +160,5 @@ COMMIT
             tables["nat"].in_force().into_iter().collect::<Vec<_>>(),
             ["NATD-MORE-1", "NATD-POST-1"]
         );
-    }
-
-    #[test]
-    fn a_jump_follows_the_renaming_of_its_target() {
-        let names = BTreeMap::from([("NATD-POST-1".to_owned(), "NATD-POST-1.1".to_owned())]);
-        let jump =
-            Rule { chain: "POSTROUTING".to_owned(), spec: "-o eth0 -j NATD-POST-1".to_owned() };
-        assert_eq!(jump.retarget(&names).spec, "-o eth0 -j NATD-POST-1.1");
     }
 }

@@ -1,143 +1,116 @@
-//! From the chains that are there to the chains that are wanted, as single commands. Pure.
+//! From the chains that are there to the chains that are wanted, in the order in which it is safe.
+//! Pure.
 //!
-//! New chains are filled before the jumps to them are made, and only then do the old jumps go:
-//! at every moment either the old rules or the new ones are in force. Wherever natd is killed in
-//! between, the steps that follow from what is there then lead to the same end.
+//! Chains of natd's own are filled in one commit a table by `iptables-restore --noflush`, be they
+//! ten rules or 60,000: a chain that is there under the same name is never seen half full. Then
+//! the jumps to them are made, one by one, and only then do the old jumps go, and at last the
+//! chains that they led to. At every moment either the old rules or the new ones are in force;
+//! wherever natd is killed in between, the steps that follow from what is there then lead to the
+//! same end.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeSet, fmt};
 
 use super::saved::{Rule, Table, Tables, is_own};
 
-/// One command of `iptables`.
+/// What is done at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) enum Step {
+    /// One commit of `iptables-restore --noflush`.
+    Commit(Commit),
+    /// One command of `iptables`: a rule in a chain of others.
+    Jump { table: String, jump: Jump },
+}
+
+/// What one table's own chains become.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Commit {
     pub table: String,
-    pub change: Change,
+    /// Made, or emptied if they are there.
+    pub fresh: BTreeSet<String>,
+    pub append: Vec<Rule>,
+    /// Emptied and removed; nothing leads to them from outside.
+    pub remove: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
-    Create(String),
-    Rename {
-        from: String,
-        to: String,
-    },
-    Append(Rule),
+pub(super) enum Jump {
     /// At the head of its chain.
     Insert(Rule),
     Delete(Rule),
-    Flush(String),
-    /// Only of a chain that is empty and that nothing jumps to.
-    Remove(String),
 }
 
-impl fmt::Display for Change {
+impl Commit {
+    fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.append.is_empty() && self.remove.is_empty()
+    }
+
+    /// How many lines its text has.
+    pub(super) fn len(&self) -> usize {
+        self.fresh.len() + self.append.len() + 2 * self.remove.len() + 2
+    }
+}
+
+/// The text for `iptables-restore`.
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "*{}", self.table)?;
+        self.fresh.iter().try_for_each(|chain| writeln!(f, ":{chain} - [0:0]"))?;
+        self.append.iter().try_for_each(|Rule { chain, spec }| writeln!(f, "-A {chain} {spec}"))?;
+        // All are emptied first: they may lead into each other.
+        self.remove.iter().try_for_each(|chain| writeln!(f, "-F {chain}"))?;
+        self.remove.iter().try_for_each(|chain| writeln!(f, "-X {chain}"))?;
+        writeln!(f, "COMMIT")
+    }
+}
+
+impl fmt::Display for Jump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Create(chain) => write!(f, "-N {chain}"),
-            Self::Rename { from, to } => write!(f, "-E {from} {to}"),
-            Self::Append(Rule { chain, spec }) => write!(f, "-A {chain} {spec}"),
             Self::Insert(Rule { chain, spec }) => write!(f, "-I {chain} 1 {spec}"),
             Self::Delete(Rule { chain, spec }) => write!(f, "-D {chain} {spec}"),
-            Self::Flush(chain) => write!(f, "-F {chain}"),
-            Self::Remove(chain) => write!(f, "-X {chain}"),
         }
     }
 }
 
-/// What turns natd's part of `current` into `wanted`, in an order in which it is safe.
+/// What turns natd's part of `current` into `wanted`.
 pub(super) fn replace(current: &Tables, wanted: &Tables) -> Vec<Step> {
     let none = Table::default();
     let names: BTreeSet<&String> = current.keys().chain(wanted.keys()).collect();
     // Stage by stage over all tables: no table's new rules are entered before all are complete.
-    let (mut made, mut entered, mut cleared) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut made, mut entered, mut left, mut cleared) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for name in names {
-        let part = Part::of(current.get(name).unwrap_or(&none), wanted.get(name).unwrap_or(&none));
-        let steps = |changes: Vec<Change>| {
-            changes.into_iter().map(|change| Step { table: name.clone(), change })
-        };
-        made.extend(steps(part.make()));
-        entered.extend(steps(part.enter()));
-        cleared.extend(steps(part.clear()));
-    }
-    [made, entered, cleared].concat()
-}
-
-/// One table's way from here to there.
-struct Part<'a> {
-    current: &'a Table,
-    wanted: &'a Table,
-    /// Chains that were in force under a name that is needed for a new one.
-    renamed: BTreeMap<String, String>,
-    /// What an interrupted run left behind: packets don't come here.
-    leftover: BTreeSet<String>,
-}
-
-impl<'a> Part<'a> {
-    fn of(current: &'a Table, wanted: &'a Table) -> Self {
-        let in_force = current.in_force();
-        let leftover = current.own().filter(|chain| !in_force.contains(*chain)).cloned().collect();
-        let renamed = in_force
-            .iter()
-            .filter(|chain| wanted.chains.contains(*chain))
-            .map(|chain| (chain.clone(), free_name(chain, &current.chains)))
-            .collect();
-        Self { current, wanted, renamed, leftover }
-    }
-
-    fn make(&self) -> Vec<Change> {
-        let mut changes = discard(&self.leftover);
-        changes.extend(
-            self.renamed
-                .iter()
-                .map(|(from, to)| Change::Rename { from: from.clone(), to: to.clone() }),
-        );
-        changes.extend(self.wanted.own().cloned().map(Change::Create));
-        changes.extend(
-            self.wanted
-                .rules
-                .iter()
-                .filter(|rule| is_own(&rule.chain))
-                .cloned()
-                .map(Change::Append),
-        );
-        changes
-    }
-
-    /// The last first: each comes before those that are there.
-    fn enter(&self) -> Vec<Change> {
-        self.wanted.jumps().rev().cloned().map(Change::Insert).collect()
-    }
-
-    fn clear(&self) -> Vec<Change> {
-        let mut changes: Vec<Change> =
-            self.current.jumps().map(|jump| Change::Delete(jump.retarget(&self.renamed))).collect();
-        let old = self.current.own().filter(|chain| !self.leftover.contains(*chain));
-        changes.extend(discard(
-            &old.map(|chain| self.renamed.get(chain).unwrap_or(chain).clone()).collect(),
-        ));
-        changes
-    }
-}
-
-/// All are emptied first: they may lead into each other.
-fn discard(chains: &BTreeSet<String>) -> Vec<Change> {
-    let flush = chains.iter().cloned().map(Change::Flush);
-    flush.chain(chains.iter().cloned().map(Change::Remove)).collect()
-}
-
-fn free_name(chain: &str, taken: &BTreeSet<String>) -> String {
-    let mut number = 1;
-    loop {
-        let name = format!("{chain}.{number}");
-        if !taken.contains(&name) {
-            return name;
+        let current = current.get(name).unwrap_or(&none);
+        let wanted = wanted.get(name).unwrap_or(&none);
+        let jump = |jump| Step::Jump { table: name.clone(), jump };
+        made.push(Commit {
+            table: name.clone(),
+            fresh: wanted.own().cloned().collect(),
+            append: wanted.rules.iter().filter(|rule| is_own(&rule.chain)).cloned().collect(),
+            ..Commit::default()
+        });
+        let there: Vec<&Rule> = current.jumps().collect();
+        let words = |jumps: Vec<&Rule>| jumps.into_iter().map(Rule::words).collect::<Vec<_>>();
+        if words(there.clone()) != words(wanted.jumps().collect()) {
+            // The last first: each comes before those that are there.
+            entered.extend(wanted.jumps().rev().cloned().map(Jump::Insert).map(jump));
+            left.extend(there.into_iter().cloned().map(Jump::Delete).map(jump));
         }
-        number += 1;
+        cleared.push(Commit {
+            table: name.clone(),
+            remove: current
+                .own()
+                .filter(|chain| !wanted.chains.contains(*chain))
+                .cloned()
+                .collect(),
+            ..Commit::default()
+        });
     }
+    let commits = |commits: Vec<Commit>| {
+        let commits = commits.into_iter().filter(|commit| !commit.is_empty());
+        commits.map(Step::Commit).collect::<Vec<_>>()
+    };
+    [commits(made), entered, left, commits(cleared)].concat()
 }
 
 #[cfg(test)]
@@ -175,48 +148,43 @@ COMMIT
         ))
     }
 
-    /// What the kernel does with a command, refusals included.
+    /// What the kernel does with it, refusals included.
     fn run(tables: &mut Tables, step: &Step) {
-        let table = tables.get_mut(&step.table).expect("a table");
-        let points_to = |table: &Table, chain: &str| {
-            table.rules.iter().any(|rule| rule.target().as_deref() == Some(chain))
-        };
-        match &step.change {
-            Change::Create(chain) => assert!(table.chains.insert(chain.clone()), "{chain} exists"),
-            Change::Rename { from, to } => {
-                assert!(
-                    table.chains.remove(from) && table.chains.insert(to.clone()),
-                    "{from} {to}"
-                );
-                let names = BTreeMap::from([(from.clone(), to.clone())]);
-                for rule in &mut table.rules {
-                    *rule = rule.retarget(&names);
-                    if &rule.chain == from {
-                        rule.chain.clone_from(to);
+        match step {
+            Step::Commit(commit) => {
+                let table = tables.get_mut(&commit.table).expect("a table");
+                for chain in &commit.fresh {
+                    table.chains.insert(chain.clone());
+                    table.rules.retain(|rule| &rule.chain != chain);
+                }
+                for rule in &commit.append {
+                    append(table, rule, table.rules.len());
+                }
+                table.rules.retain(|rule| !commit.remove.contains(&rule.chain));
+                for chain in &commit.remove {
+                    let used = |rule: &Rule| rule.target().as_ref() == Some(chain);
+                    assert!(!table.rules.iter().any(used), "{chain} is in use");
+                    assert!(table.chains.remove(chain), "no {chain}");
+                }
+            }
+            Step::Jump { table, jump } => {
+                let table = tables.get_mut(table).expect("a table");
+                match jump {
+                    Jump::Insert(rule) => append(table, rule, 0),
+                    Jump::Delete(rule) => {
+                        let position = table.rules.iter().position(|there| there == rule);
+                        table.rules.remove(position.unwrap_or_else(|| panic!("no {rule:?}")));
                     }
                 }
             }
-            Change::Append(rule) | Change::Insert(rule) => {
-                assert!(table.chains.contains(&rule.chain), "no {}", rule.chain);
-                let target = rule.target().expect("a target");
-                assert!(!is_own(&target) || table.chains.contains(&target), "no {target}");
-                let head = matches!(step.change, Change::Insert(_));
-                table.rules.insert(if head { 0 } else { table.rules.len() }, rule.clone());
-            }
-            Change::Delete(rule) => {
-                let position = table.rules.iter().position(|there| there == rule);
-                table.rules.remove(position.unwrap_or_else(|| panic!("no {rule:?}")));
-            }
-            Change::Flush(chain) => table.rules.retain(|rule| &rule.chain != chain),
-            Change::Remove(chain) => {
-                assert!(!points_to(table, chain), "{chain} is in use");
-                assert!(
-                    table.rules.iter().all(|rule| &rule.chain != chain),
-                    "{chain} is not empty"
-                );
-                assert!(table.chains.remove(chain), "no {chain}");
-            }
         }
+    }
+
+    fn append(table: &mut Table, rule: &Rule, position: usize) {
+        assert!(table.chains.contains(&rule.chain), "no {}", rule.chain);
+        let target = rule.target().expect("a target");
+        assert!(!is_own(&target) || table.chains.contains(&target), "no {target}");
+        table.rules.insert(position, rule.clone());
     }
 
     fn after(mut tables: Tables, steps: &[Step]) -> Tables {
@@ -294,6 +262,28 @@ COMMIT
     }
 
     #[test]
+    fn what_was_tampered_with_is_as_it_was() {
+        let foreign = parse(FOREIGN);
+        let whole = after(foreign.clone(), &replace(&foreign, &wanted("a1")));
+        let mut jumps: Vec<Tables> = Vec::new();
+        for table in ["filter", "nat"] {
+            for index in 0..whole[table].rules.len() {
+                let mut torn = whole.clone();
+                let removed = torn.get_mut(table).expect("a table").rules.remove(index);
+                let mut doubled = whole.clone();
+                doubled.get_mut(table).expect("a table").rules.push(removed.clone());
+                if removed.mark().is_some() {
+                    jumps.extend([torn, doubled]);
+                }
+            }
+        }
+        for torn in jumps {
+            let mended = after(torn.clone(), &replace(&torn, &wanted("a1")));
+            assert_eq!(parts(&mended), parts(&whole), "{torn:?}");
+        }
+    }
+
+    #[test]
     fn from_anywhere_and_killed_anywhere_nothing_is_left_when_it_goes() {
         let foreign = parse(FOREIGN);
         let mut there = after(foreign.clone(), &replace(&foreign, &wanted("a1")));
@@ -319,5 +309,26 @@ COMMIT
         let stray = Rule { chain: "DOCKER".to_owned(), spec: "-j NATD-FWD-a1".to_owned() };
         there.get_mut("filter").expect("a table").rules.push(stray);
         assert_eq!(after(there.clone(), &replace(&there, &Tables::new())), parse(FOREIGN));
+    }
+
+    #[test]
+    fn a_commit_reads_as_iptables_restore_takes_it() {
+        let Some(Step::Commit(commit)) =
+            replace(&parse(FOREIGN), &wanted("a1")).into_iter().next_back()
+        else {
+            let steps = replace(&parse(FOREIGN), &wanted("a1"));
+            assert!(
+                matches!(&steps[0], Step::Commit(commit) if commit.to_string() == "*filter
+:NATD-FWD-a1 - [0:0]
+:NATD-OUT-a1 - [0:0]
+-A NATD-FWD-a1 -m comment --comment natd:a1:3/6 -j NATD-OUT-a1
+-A NATD-OUT-a1 -m comment --comment natd:a1:4/6 -j DROP
+COMMIT
+"),
+                "{steps:?}"
+            );
+            return;
+        };
+        panic!("the last step makes a jump, not {commit}");
     }
 }

@@ -1,8 +1,8 @@
 //! What `nft -j list` prints, as far as natd looks at it (libnftables-json(5)).
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use natd_core::ruleset::ElementsDigest;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
@@ -60,12 +60,12 @@ pub(super) struct Set {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Element {
-    Address(Ipv4Addr),
+    Address(IpAddr),
     Prefix {
         prefix: Prefix,
     },
     Range {
-        range: (Ipv4Addr, Ipv4Addr),
+        range: (IpAddr, IpAddr),
     },
     /// With a comment or a counter.
     Annotated {
@@ -76,7 +76,7 @@ enum Element {
 
 #[derive(Debug, Deserialize)]
 struct Prefix {
-    addr: Ipv4Addr,
+    addr: IpAddr,
     len: u8,
 }
 
@@ -120,11 +120,11 @@ impl Set {
 }
 
 impl Element {
-    fn range(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    fn range(&self) -> Option<(IpAddr, IpAddr)> {
         match self {
             Self::Address(address) => Some((*address, *address)),
             Self::Prefix { prefix: Prefix { addr, len } } => {
-                let net = Ipv4Net::new(*addr, *len).ok()?;
+                let net = IpNet::new(*addr, *len).ok()?;
                 Some((net.network(), net.broadcast()))
             }
             Self::Range { range } => Some(*range),
@@ -148,7 +148,7 @@ mod tests {
         let listing: Listing = serde_json::from_str(json).expect("a listing");
         let digests: Vec<_> = listing.sets().map(Set::elements).collect();
         let nets = ["10.0.0.0/8", "192.0.2.1/32", "198.51.100.0/30", "203.0.113.9/32"]
-            .map(|net| net.parse::<Ipv4Net>().expect("a prefix"));
+            .map(|net| net.parse::<IpNet>().expect("a prefix"));
         assert_eq!(digests, [Some(ElementsDigest::of_nets(&nets)), None]);
         assert_eq!(listing.others().count(), 0);
     }

@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use natd_core::{
     error::{Error, Kind, Result},
-    host::{Firewall, Loaded},
-    ruleset::{ElementsDigest, FirewallKind, NFTABLES_TABLE as TABLE, Rendering},
+    host::{Depth, Firewall, Loaded},
+    ruleset::{
+        ElementsDigest, FirewallKind, NFTABLES_BASE_CHAINS as BASE_CHAINS,
+        NFTABLES_CHAINS as CHAINS, NFTABLES_TABLE as TABLE, Rendering,
+    },
 };
 
 use super::audit;
@@ -15,10 +18,6 @@ use crate::process::Program;
 mod listing;
 
 use listing::Listing;
-
-/// Base chains as natd's script makes them: name, type, hook, priority. Their policy is to accept.
-const BASE_CHAINS: [(&str, &str, &str, i64); 2] =
-    [("forward", "filter", "forward", 0), ("postrouting", "nat", "postrouting", 100)];
 
 /// Natd's own table, by way of the program `nft`.
 #[derive(Debug)]
@@ -43,8 +42,25 @@ impl Nftables {
         Ok(stdout.lines().next().unwrap_or_default().to_owned())
     }
 
+    /// The tables that are neither natd's nor iptables' (which has `ip` and `ip6` tables with the
+    /// names of old), for people.
+    ///
+    /// # Errors
+    /// As for [`Firewall::loaded`].
+    pub async fn foreign_tables(&self) -> Result<Vec<String>> {
+        const OF_IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
+        let tables = self.list("look for nftables tables", &["list", "tables"]).await?;
+        let is_foreign = |table: &&listing::Table| {
+            let of_iptables = matches!(table.family.as_str(), "ip" | "ip6" | "bridge" | "arp")
+                && OF_IPTABLES.contains(&table.name.as_str());
+            !of_iptables && (table.family.as_str(), table.name.as_str()) != ("inet", TABLE)
+        };
+        let name = |table: &listing::Table| format!("{} {}", table.family, table.name);
+        Ok(tables.tables().filter(is_foreign).map(name).collect())
+    }
+
     async fn list(&self, doing: &str, what: &[&str]) -> Result<Listing> {
-        let args = [&["-j", "list"], what].concat();
+        let args = [&["-j"], what].concat();
         let stdout = self.nft.run(doing, &args, None).await?.success(doing)?;
         serde_json::from_str(&stdout).map_err(|error| {
             Error::new(Kind::Invalid, doing, format!("nft's JSON is not understood: {error}"))
@@ -54,7 +70,7 @@ impl Nftables {
     /// Asked for by a list of all tables, since `nft` tells an absent table from any other failure
     /// by words only.
     async fn is_present(&self, doing: &str) -> Result<bool> {
-        let tables = self.list(doing, &["tables", "inet"]).await?;
+        let tables = self.list(doing, &["list", "tables", "inet"]).await?;
         Ok(tables.tables().any(|table| table.family == "inet" && table.name == TABLE))
     }
 
@@ -69,13 +85,16 @@ impl Firewall for Nftables {
         FirewallKind::Nftables
     }
 
-    async fn loaded(&self) -> Result<Option<Loaded>> {
+    async fn loaded(&self, depth: Depth) -> Result<Option<Loaded>> {
         let doing = "read the nftables table inet natd";
         if !self.is_present(doing).await? {
             return Ok(None);
         }
-        match self.list(doing, &["table", "inet", TABLE]).await {
-            Ok(listing) => Ok(Some(inspect(&listing))),
+        // `-t` leaves out what sets hold; nft doesn't even ask the kernel for it then.
+        let terse: &[&str] = if depth == Depth::Rules { &["-t"] } else { &[] };
+        let table = ["list", "table", "inet", TABLE];
+        match self.list(doing, &[terse, &table].concat()).await {
+            Ok(listing) => Ok(Some(inspect(&listing, depth))),
             // Somebody may have deleted it since.
             Err(_) if !self.is_present(doing).await? => Ok(None),
             Err(error) => Err(error),
@@ -96,7 +115,7 @@ impl Firewall for Nftables {
     }
 }
 
-fn inspect(listing: &Listing) -> Loaded {
+fn inspect(listing: &Listing, depth: Depth) -> Loaded {
     let mut chains: BTreeMap<&str, audit::Chain> = listing
         .chains()
         .map(|chain| (chain.name.as_str(), audit::Chain::new(&chain.name)))
@@ -121,7 +140,7 @@ fn inspect(listing: &Listing) -> Loaded {
     loaded.damage.extend(base_chains(listing));
     // A rendering that is torn is loaded anew in any case; what vouched for its sets may be gone.
     if loaded.digest.is_some() {
-        loaded.damage.extend(sets(listing, &vouched));
+        loaded.damage.extend(sets(listing, &vouched, depth));
     }
     loaded.damage.extend(listing.others().map(|kind| format!("a foreign {kind} is in the table")));
     loaded
@@ -137,6 +156,8 @@ fn base_chains(listing: &Listing) -> Vec<String> {
     let mut damage = Vec::new();
     for (name, kind, hook, priority) in BASE_CHAINS {
         match listing.chains().find(|chain| chain.name == name) {
+            // Without rules it does nothing, and with rules those are missing.
+            None if name == "prerouting" => {}
             None => damage.push(format!("chain {name} is missing")),
             Some(chain)
                 if chain.kind.as_deref() != Some(kind)
@@ -149,19 +170,19 @@ fn base_chains(listing: &Listing) -> Vec<String> {
             Some(_) => {}
         }
     }
-    let foreign =
-        listing.chains().filter(|chain| BASE_CHAINS.iter().all(|(name, ..)| chain.name != *name));
+    let foreign = listing.chains().filter(|chain| !CHAINS.contains(&chain.name.as_str()));
     damage.extend(foreign.map(|chain| format!("chain {} is foreign", chain.name)));
     damage
 }
 
-fn sets(listing: &Listing, vouched: &BTreeMap<&str, &ElementsDigest>) -> Vec<String> {
+fn sets(listing: &Listing, vouched: &BTreeMap<&str, &ElementsDigest>, depth: Depth) -> Vec<String> {
     let there: BTreeMap<&str, Option<ElementsDigest>> =
         listing.sets().map(|set| (set.name.as_str(), set.elements())).collect();
     let mut damage: Vec<String> = vouched
         .iter()
         .filter_map(|(name, elements)| match there.get(name) {
             None => Some(format!("set {name} is missing")),
+            Some(_) if depth == Depth::Rules => None,
             Some(Some(there)) if there == *elements => None,
             Some(_) => Some(format!("set {name} has other elements")),
         })
