@@ -184,3 +184,72 @@ fn the_example_shows_the_defaults() {
     defaults.routes.0[0].tables = config.routes.0[0].tables.clone();
     assert_eq!(config, defaults);
 }
+
+/// The reasons for refusing that `[nat]` section.
+fn refusals(nat: &str) -> String {
+    let main = format!("provider = \"aws\"\n[nat]\n{nat}\n");
+    let error = load(&[("natd.toml", &main)]).expect_err("refused");
+    error.reasons.join("\n")
+}
+
+#[test]
+fn forwarded_ports_are_read_and_shown_alike() {
+    let main = "provider = \"aws\"
+[[nat.forward]]
+protocol = \"tcp\"
+port = 8443
+to = \"10.10.2.101:443\"
+[[nat.forward]]
+protocol = \"udp\"
+port = \"8000-8100\"
+to = \"10.10.2.102\"
+from = [\"198.51.100.0/24\"]
+";
+    let config = load(&[("natd.toml", main)]).expect("usable");
+    let ports: Vec<String> =
+        config.nat.forward.iter().map(|forward| forward.port.to_string()).collect();
+    assert_eq!(ports, ["8443", "8000-8100"]);
+    assert_eq!(config.nat.forward[0].to.port, Some(443));
+    let shown = toml::to_string(&config).expect("shown");
+    assert_eq!(load(&[("natd.toml", &shown)]).expect("usable"), config, "{shown}");
+}
+
+#[test]
+fn forwards_that_can_not_be_are_refused_with_what_is_wrong() {
+    let forward = |fields: &str| format!("[[nat.forward]]\nprotocol = \"tcp\"\n{fields}\n");
+    let https = forward("port = 8443\nto = \"10.10.2.101:443\"");
+    for (nat, words) in [
+        (https.clone() + &https, "nat.forward.1.port: tcp 8443 is forwarded already, as 8443"),
+        (
+            forward("port = \"8000-8100\"\nto = \"10.10.2.1\"")
+                + &forward("port = \"8100-8200\"\nto = \"10.10.2.2\""),
+            "tcp 8100-8200 is forwarded already, as 8000-8100",
+        ),
+        (forward("port = 9750\nto = \"10.10.2.1\""), "where natd itself listens"),
+        (forward("port = \"20-30\"\nto = \"10.10.2.1\""), "20-30 has 22, sshd's port"),
+        (forward("port = \"8100-8000\"\nto = \"10.10.2.1\""), "reversed; write \"8000-8100\""),
+        (forward("port = 0\nto = \"10.10.2.1\""), "port 0 can't be forwarded"),
+        (forward("port = 80\nto = \"web\""), "\"web\" is neither an IPv4 address"),
+        (forward("port = \"80-90\"\nto = \"10.10.2.1:65530\""), "not as many ports"),
+        (forward("port = 80\nto = \"10.10.2.1\"\nfrom = [\"fd00::/8\"]"), "IPv4 only"),
+        (forward("port = 80\nto = \"10.10.2.1\"\nform = []"), "did you mean \"from\""),
+    ] {
+        let said = refusals(&nat);
+        assert!(said.contains(words), "{nat}: {said}");
+    }
+    // The same port of the other protocol is another port.
+    let other = https.clone() + &https.replace("tcp", "udp");
+    load(&[("natd.toml", &format!("provider = \"aws\"\n{other}"))]).expect("usable");
+}
+
+#[test]
+fn what_would_translate_nothing_is_refused() {
+    for exclude in ["[\"0.0.0.0/0\"]", "[\"vpc\", \"0.0.0.0/1\", \"128.0.0.0/1\"]"] {
+        let said = refusals(&format!("exclude = {exclude}"));
+        assert!(said.contains("nat.exclude: covers every IPv4 destination"), "{said}");
+    }
+    let said = refusals("sources = [\"vpc\", \"fd00::/8\"]");
+    assert!(said.contains("nat.sources: has IPv6 blocks"), "{said}");
+    let masqueraded = "provider = \"aws\"\n[nat]\nmode = \"masquerade\"\nsources = [\"fd00::/8\"]\n[routes]\ndestinations = [\"::/0\"]\n";
+    load(&[("natd.toml", masqueraded)]).expect("usable");
+}

@@ -15,12 +15,15 @@ use natd_core::{
     desired::{Desired, desired},
     error::Kind,
     facts::{CloudFacts, Facts},
+    host::SysctlKey,
+    journal::Journal,
     model::{NextHop, Route, RouteOrigin, RouteState},
     network::{Flow, Link, Network},
     networks::Networks,
+    observed::Observed,
     persist::Boot,
-    plan::Plan,
-    ruleset::{Blocks, FirewallKind, Translation},
+    plan::{Plan, plan},
+    ruleset::{Blocks, Family, FirewallKind, Pool, Protocol, Ruleset, Translation},
     step::Step,
     verdict::{Proof, Verdict, judge},
 };
@@ -288,4 +291,179 @@ fn the_verdict_says_what_is_wrong_and_names_the_first_thing() {
     assert_eq!(judge(&desired, &all, [&take], &reached).verdict, Verdict::Partly);
     let none = Plan::default();
     assert_eq!(judge(&desired, &none, [], &reached).verdict, Verdict::Broken);
+}
+
+fn forward(port: &str, to: &str) -> natd_core::config::Forward {
+    natd_core::config::Forward {
+        protocol: Protocol::Tcp,
+        port: id(port),
+        to: to.to_owned().try_into().expect("a target"),
+        from: Vec::new(),
+    }
+}
+
+#[test]
+fn a_pool_is_of_addresses_that_the_interface_has_and_those_it_lacks_are_named() {
+    let mut facts = facts();
+    facts.network.links[0].addresses.push(id("10.10.1.11/24"));
+    let mut config = config(&["rtb-a"]);
+    config.nat.addresses = vec![id("10.10.1.11"), id("10.10.1.10"), id("10.10.1.11")];
+    let wanted = desired(&config, &facts).expect("possible");
+    let pool = Pool::new(id("10.10.1.11"), [id("10.10.1.10")]);
+    assert_eq!(wanted.rules.expect("rules").ruleset.translation, Translation::Snat(pool));
+    // Each needs a public address of its own.
+    let warning = wanted.warnings.iter().find(|warning| warning.code == "no-public-address");
+    assert!(warning.expect("one").message.contains("(10.10.1.11)"), "{warning:?}");
+    config.nat.addresses.extend([id::<std::net::Ipv4Addr>("10.10.1.98"), id("10.10.1.99")]);
+    let error = desired(&config, &facts).expect_err("impossible").to_string();
+    assert!(error.contains("translate to 10.10.1.98, 10.10.1.99: eth0"), "{error}");
+    assert!(error.contains("it has 10.10.1.10, 10.10.1.11;"), "{error}");
+}
+
+#[test]
+fn ports_are_forwarded_at_own_and_public_addresses_to_hosts_that_are_served() {
+    let mut config = config(&["rtb-a"]);
+    config.nat.forward =
+        vec![forward("8443", "10.10.2.101:443"), forward("8000-8002", "10.10.2.101:9000")];
+    let mut facts = facts();
+    let wanted = desired(&config, &facts).expect("possible");
+    let ruleset = wanted.rules.expect("rules").ruleset;
+    assert_eq!(ruleset.front, [id("10.10.1.10"), id("203.0.113.10")].into());
+    let targets: Vec<String> = ruleset.forwards.iter().map(ToString::to_string).collect();
+    assert_eq!(targets, ["tcp 8443 → 10.10.2.101:443", "tcp 8000-8002 → 10.10.2.101:9000-9002"]);
+
+    // A program of this host is not cut off, and the other ports are forwarded all the same.
+    facts.listening = [8001].into();
+    let wanted = desired(&config, &facts).expect("possible");
+    assert_eq!(wanted.rules.expect("rules").ruleset.forwards.len(), 1);
+    let refusal = wanted.refusals[0].to_string();
+    assert!(refusal.contains("listens on port 8001"), "{refusal}");
+
+    config.nat.forward = vec![forward("8443", "192.0.2.1:443")];
+    let error = desired(&config, &facts).expect_err("impossible");
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert!(error.to_string().contains("192.0.2.1 is none of nat.sources"), "{error}");
+}
+
+#[test]
+fn what_is_not_served_is_shut_out_unless_the_host_forwards_for_others() {
+    let mut facts = facts();
+    let shut = |facts: &Facts, config: &Config| {
+        desired(config, facts).expect("possible").rules.expect("rules").ruleset.shut
+    };
+    let mut config = config(&["rtb-a"]);
+    assert_eq!(shut(&facts, &config), [Family::V4].into());
+    config.nat.mode = Mode::Masquerade;
+    config.nat.sources.push(NetworkSpec::Net(id("fd00::/8")));
+    facts.forwards = [Family::V4].into();
+    assert_eq!(shut(&facts, &config), [Family::V6].into());
+}
+
+#[test]
+fn ipv6_is_forwarded_by_interface_or_else_router_advertisements_are_kept() {
+    let mut facts = facts();
+    let mut config = config(&["rtb-a"]);
+    let keys = |config: &Config, facts: &Facts| -> Vec<String> {
+        let sysctls = desired(config, facts).expect("possible").sysctls;
+        sysctls.keys().map(ToString::to_string).filter(|key| key.contains("ipv6")).collect()
+    };
+    assert_eq!(keys(&config, &facts), [""; 0]);
+    config.nat.mode = Mode::Masquerade;
+    config.nat.sources.push(NetworkSpec::Net(id("fd00::/8")));
+    assert_eq!(keys(&config, &facts), ["net.ipv6.conf.eth0.force_forwarding"]);
+    facts.forwards_ipv6_by_interface = false;
+    assert_eq!(
+        keys(&config, &facts),
+        [
+            "net.ipv6.conf.all.forwarding",
+            "net.ipv6.conf.eth0.accept_ra",
+            "net.ipv6.conf.eth1.accept_ra"
+        ]
+    );
+    // First what keeps the advertised routes; and where they are not accepted they stay so.
+    let wanted = desired(&config, &facts).expect("possible");
+    let mut observed = Observed::default();
+    for (name, value) in [("eth0", "1"), ("eth1", "0")] {
+        observed.sysctls.insert(SysctlKey::ipv6(&id(name), "accept_ra"), value.to_owned());
+    }
+    let plan = plan(&wanted, &observed, &Journal::default(), &BTreeSet::new(), &[]);
+    let set: Vec<String> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::SetSysctl { key, .. } if key.path().contains("ipv6") => Some(key.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(set, ["net.ipv6.conf.eth0.accept_ra", "net.ipv6.conf.all.forwarding"]);
+}
+
+#[test]
+fn what_is_still_served_goes_on_and_what_is_not_is_stale() {
+    let facts = facts();
+    let before = {
+        let mut config = config(&["rtb-a"]);
+        config.nat.forward = vec![forward("8443", "10.10.2.101:443")];
+        desired(&config, &facts).expect("possible").rules.expect("rules").ruleset
+    };
+    let earlier = before.served(&facts.network);
+    let flow = |addresses: [&str; 4], port: u16, reply_port: u16| {
+        let [source, destination, reply_source, reply_destination] = addresses.map(id::<IpAddr>);
+        Flow {
+            protocol: 6,
+            source,
+            destination,
+            reply_source,
+            reply_destination,
+            destination_port: port,
+            reply_source_port: reply_port,
+        }
+    };
+    let (out, ours) = ("198.51.100.10", "10.10.1.10");
+    let from_a = flow(["10.10.2.101", out, out, ours], 80, 80);
+    let from_b = flow(["10.20.3.101", out, out, ours], 80, 80);
+    let container = flow(["172.17.0.2", out, out, ours], 80, 80);
+    let forwarded = flow([out, ours, "10.10.2.101", out], 8443, 443);
+    let hairpin = flow(["10.20.3.101", "203.0.113.10", "10.10.2.101", ours], 8443, 443);
+    let untranslated =
+        flow(["10.20.3.101", "203.0.113.10", "10.10.2.101", "10.20.3.101"], 8443, 443);
+    let missed = flow([out, ours, ours, out], 8443, 8443);
+    let stale =
+        |ruleset: &Ruleset, flow: &Flow| ruleset.makes_stale(flow, &facts.network, Some(&earlier));
+    for served in [&from_a, &from_b, &container, &forwarded, &hairpin] {
+        assert!(!stale(&before, served), "{served:?}");
+    }
+    assert!(stale(&before, &untranslated) && stale(&before, &missed));
+
+    // Fewer sources, more excluded, no forwards: exactly those go that these were for.
+    let fewer = Ruleset { sources: networks(&["10.10.0.0/16"]), ..before.clone() };
+    assert!(!stale(&fewer, &from_a) && stale(&fewer, &from_b) && !stale(&fewer, &container));
+    let excluding = Ruleset { exclude: networks(&["198.51.100.0/24"]), ..before.clone() };
+    assert!(stale(&excluding, &from_a) && !stale(&excluding, &forwarded));
+    let closed = Ruleset { forwards: Vec::new(), front: BTreeSet::new(), ..before.clone() };
+    assert!(!stale(&closed, &from_a) && stale(&closed, &forwarded) && stale(&closed, &hairpin));
+    assert!(!stale(&closed, &missed), "to this machine itself");
+    // A larger pool gives what was given, a smaller one doesn't.
+    let larger = Pool::new(id("10.10.1.11"), [id("10.10.1.10")]);
+    let larger = Ruleset { translation: Translation::Snat(larger), ..before.clone() };
+    assert!(!stale(&larger, &from_a));
+    let other = Ruleset { translation: Translation::to(id("10.10.1.11")), ..before };
+    assert!(stale(&other, &from_a) && !stale(&other, &forwarded));
+}
+
+#[test]
+fn many_blocks_in_iptables_without_sets_are_warned_of_with_numbers() {
+    let mut facts = facts();
+    let mut config = config(&["rtb-a"]);
+    let block = |n: u32| {
+        NetworkSpec::Net(id(&format!("{}/32", std::net::Ipv4Addr::from(0x0a20_0000 + n * 3))))
+    };
+    config.nat.sources = (0..1500).map(block).collect();
+    assert!(!codes(&desired(&config, &facts).expect("possible")).contains(&"many-rules"));
+    facts.firewall = FirewallKind::Iptables;
+    let wanted = desired(&config, &facts).expect("possible");
+    let warning = wanted.warnings.iter().find(|warning| warning.code == "many-rules").expect("one");
+    assert!(warning.message.contains("1502 blocks as 3"), "{}", warning.message);
+    facts.blocks = Blocks::Ipset;
+    assert!(!codes(&desired(&config, &facts).expect("possible")).contains(&"many-rules"));
 }

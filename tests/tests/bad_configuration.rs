@@ -174,8 +174,8 @@ fn all_that_is_wrong_is_said_at_once() {
     assert_all_refused(
         "all-at-once",
         &[(
-            "[nat]\nsources = []\naddresses = [\"10.0.0.1\", \"10.0.0.2\"]\n[verify]\ntargets = [\"x\"]",
-            &["nat.sources: is empty", "nat.addresses: has several", "verify.targets: \"x\""],
+            "[nat]\nsources = []\nmode = \"masquerade\"\naddresses = [\"10.0.0.1\"]\n[verify]\ntargets = [\"x\"]",
+            &["nat.sources: is empty", "nat.addresses: goes with", "verify.targets: \"x\""],
         )],
     );
 }

@@ -68,7 +68,10 @@ fn tells_each_tampering() {
             ("nft insert rule inet natd forward accept", Some("foreign rules in forward: 1")),
             ("nft add chain inet natd more", Some("chain more is foreign")),
             ("nft chain inet natd forward '{ policy drop; }'", Some("chain forward has another")),
-            ("nft add table inet natd '{ flags dormant; }'", Some("the table has a flag")),
+            (
+                "nft add table inet natd '{ flags dormant; }'",
+                Some("the table is not as natd made it"),
+            ),
             ("nft delete element inet natd sources '{ 10.20.0.7 }'", Some("set sources has other")),
             ("nft add element inet natd exclude '{ 192.0.2.0/24 }'", Some("set exclude has other")),
             ("nft flush set inet natd exclude", Some("set exclude has other")),

@@ -1,8 +1,18 @@
 //! What the rules do to packets, alike by each back end: a client, the gateway, and a server that
 //! knows no way back to the client.
 
+use std::{collections::BTreeSet, net::SocketAddrV4, time::Duration};
+
 use natd_agent::firewall::{Iptables, Nftables};
-use natd_core::{host::Firewall, ruleset::Ruleset};
+use natd_core::{
+    host::{Depth, Firewall},
+    networks::Networks,
+    ruleset::{Blocks, Family, Forward, Pool, Protocol, Rendering, Ruleset, Translation},
+};
+use rustix::net::{
+    AddressFamily, SocketType, bind, connect, socket,
+    sockopt::{Timeout, set_socket_timeout},
+};
 
 use crate::{
     DEADLINE, LOCK,
@@ -48,17 +58,286 @@ fn translates(firewall: &dyn Firewall) {
     assert!(flows.contains("src=198.51.100.2 dst=10.10.2.1"), "translated: {flows}");
 }
 
+/// A client behind the gateway, an outside host, and further hosts' addresses on the client.
+struct Lab {
+    client: Namespace,
+    gateway: Namespace,
+    server: Namespace,
+}
+
+impl Lab {
+    fn new(client_addresses: &[&str]) -> Self {
+        let [client, gateway, server] = ["client", "gateway", "server"].map(Namespace::new);
+        veth((&client, "eth0"), (&gateway, "eth1"));
+        veth((&gateway, "eth0"), (&server, "eth0"));
+        client.sh("ip addr add 10.10.2.9/24 dev eth0; ip route add default via 10.10.2.1
+            ip addr add fd00:10::9/64 dev eth0 nodad; ip route add default via fd00:10::1");
+        for address in client_addresses {
+            client.sh(&format!("ip addr add {address}/32 dev eth0"));
+        }
+        gateway.sh("ip addr add 10.10.2.1/24 dev eth1; ip addr add 198.51.100.1/24 dev eth0
+            ip addr add fd00:10::1/64 dev eth1 nodad; ip addr add 2001:db8::1/64 dev eth0 nodad
+            ip route add default via 198.51.100.2; ip route add default via 2001:db8::2
+            ip route add 10.0.0.0/8 dev eth1
+            sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        server
+            .sh("ip addr add 198.51.100.2/24 dev eth0; ip addr add 2001:db8::2/64 dev eth0 nodad");
+        Self { client, gateway, server }
+    }
+
+    fn load(&self, firewall: &dyn Firewall, rendering: &Rendering) {
+        self.gateway.block_on(async || {
+            firewall.load(rendering).await.expect("loads");
+            crate::assert_intact(firewall, rendering).await;
+        });
+        self.gateway.sh("conntrack -F >&2");
+    }
+
+    /// The addresses that the server sees of pings from these addresses of the client.
+    fn seen(&self, sources: &[&str], to: &str) -> Vec<String> {
+        self.gateway.sh("conntrack -F >&2");
+        for source in sources {
+            assert!(pings(&self.client, &format!("-I {source} {to}")), "{source}");
+        }
+        let list = self.gateway.sh("conntrack -L 2>/dev/null; conntrack -L -f ipv6 2>/dev/null");
+        let reply = |source: &&str| {
+            let line = list.lines().find(|line| line.contains(&format!("src={source} ")));
+            let line = line.unwrap_or_else(|| panic!("{source} is not in {list}"));
+            line.rsplit("dst=")
+                .next()
+                .and_then(|rest| rest.split(' ').next())
+                .expect("dst")
+                .to_owned()
+        };
+        sources.iter().map(reply).collect()
+    }
+}
+
+/// 60,000 blocks of which none merge with another: every third /32 of 10.32.0.0 and on.
+fn many() -> Vec<String> {
+    (0..60_000_u32).map(|n| format!("{}/32", address(n))).collect()
+}
+
+fn address(n: u32) -> std::net::Ipv4Addr {
+    (0x0a20_0000 + n * 3).into()
+}
+
+fn holds_many_sources(firewall: &dyn Firewall, blocks: Blocks) {
+    let many = many();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let members = [address(0), address(29_999), address(59_999)].map(|address| address.to_string());
+    let outside = std::net::Ipv4Addr::from(u32::from(address(30_000)) + 1).to_string();
+    let members: Vec<&str> = members.iter().map(String::as_str).collect();
+    let lab = Lab::new(&[&members[..], &[&outside]].concat());
+    let rules = Ruleset {
+        translation: Translation::to([198, 51, 100, 1].into()),
+        exclude: Networks::default(),
+        ..ruleset(&many)
+    };
+    assert_eq!(rules.sources.len(), 60_000);
+    let rendering = rules.render_with(firewall.kind(), blocks);
+    lab.load(firewall, &rendering);
+    assert_eq!(lab.seen(&members, "198.51.100.2"), ["198.51.100.1"; 3]);
+    assert!(!pings(&lab.client, &format!("-I {outside} 198.51.100.2")), "not one of the sources");
+
+    // Over itself, and from there to fewer: nothing is left over.
+    let fewer = Ruleset { sources: ruleset(&many[1..]).sources, ..rules };
+    lab.load(firewall, &fewer.render_with(firewall.kind(), blocks));
+    assert!(!pings(&lab.client, &format!("-I {} 198.51.100.2", members[0])), "not any more");
+    lab.gateway.block_on(async || {
+        firewall.unload().await.expect("unloads");
+        assert_eq!(firewall.loaded(Depth::Elements).await.expect("readable"), None);
+        assert_eq!(crate::run("ipset list -name").await, "");
+    });
+}
+
+fn keeps_each_client_on_one_address_of_the_pool(firewall: &dyn Firewall) {
+    let clients: Vec<String> = (50..74).map(|last| format!("10.10.2.{last}")).collect();
+    let clients: Vec<&str> = clients.iter().map(String::as_str).collect();
+    let lab = Lab::new(&clients);
+    let pool = [1, 11, 12, 13].map(|last| std::net::Ipv4Addr::new(198, 51, 100, last));
+    for address in &pool[1..] {
+        lab.gateway.sh(&format!("ip addr add {address}/24 dev eth0"));
+    }
+    let rules = Ruleset {
+        translation: Translation::Snat(Pool::new(pool[0], pool[1..].iter().copied())),
+        exclude: Networks::default(),
+        ..ruleset(&["10.10.0.0/16"])
+    };
+    lab.load(firewall, &rules.render(firewall.kind()));
+    let seen = lab.seen(&clients, "198.51.100.2");
+    let all: BTreeSet<&String> = seen.iter().collect();
+    assert_eq!(all.len(), 4, "all addresses are used: {seen:?}");
+    // Another connection, and other rules around the same pool: still the same.
+    assert_eq!(lab.seen(&clients, "198.51.100.2"), seen);
+    let others = Ruleset { clamp_mss: true, random_fully: false, ..rules };
+    lab.load(firewall, &others.render(firewall.kind()));
+    assert_eq!(lab.seen(&clients, "198.51.100.2"), seen);
+}
+
+fn masquerades_ipv6(firewall: &dyn Firewall) {
+    let lab = Lab::new(&[]);
+    let v4_alone = Ruleset { translation: Translation::Masquerade, ..ruleset(&["10.10.0.0/16"]) };
+    lab.load(firewall, &v4_alone.render(firewall.kind()));
+    assert!(!pings(&lab.client, "2001:db8::2"), "there is no way back");
+    let rules = lab.gateway.sh("nft list ruleset | grep ip6 || true");
+    let saved = lab.gateway.sh("ip6tables-nft-save; ip6tables-legacy-save");
+    assert!(rules.is_empty() && !saved.contains("NATD"), "{rules}{saved}");
+
+    let both = Ruleset {
+        exclude: Networks::default(),
+        shut: [Family::V6].into(),
+        clamp_mss: true,
+        ..ruleset(&["10.10.0.0/16", "fd00:10::/32"])
+    };
+    let both = Ruleset { translation: Translation::Masquerade, ..both };
+    lab.load(firewall, &both.render(firewall.kind()));
+    assert_eq!(lab.seen(&["fd00:10::9"], "2001:db8::2"), ["2001:db8::1"]);
+    assert_eq!(lab.seen(&["10.10.2.9"], "198.51.100.2"), ["198.51.100.1"]);
+    // The gateway's own metadata service, and what comes from somebody else.
+    lab.server.sh("ip addr add fd00:ec2::254/128 dev lo nodad");
+    lab.gateway.sh("ip route add fd00:ec2::254 via 2001:db8::2");
+    assert!(pings(&lab.gateway, "fd00:ec2::254") && !pings(&lab.client, "fd00:ec2::254"));
+    lab.server.sh("ip route add fd00:10::/32 via 2001:db8::1");
+    assert!(!pings(&lab.server, "fd00:10::9"), "it comes from outside");
+    lab.gateway.block_on(async || firewall.unload().await).expect("unloads");
+    assert!(pings(&lab.server, "fd00:10::9"), "so it was natd's rule");
+}
+
+/// An accept queue of one line: what the server at that port saw of its client.
+fn forwards_ports(firewall: &dyn Firewall) {
+    let lab = Lab::new(&["10.10.2.8"]);
+    lab.client.sh("ip rule add pref 5 from 10.10.2.8 lookup 100; ip route add default via 10.10.2.1 table 100");
+    let forward = |ports: &str, to_ports: &str, from: Option<&str>| Forward {
+        protocol: Protocol::Tcp,
+        ports: ports.parse().expect("ports"),
+        to: [10, 10, 2, 9].into(),
+        to_ports: to_ports.parse().expect("ports"),
+        from: from.map(|net| [net.parse().expect("a block")].into_iter().collect()),
+    };
+    let rules = Ruleset {
+        translation: Translation::to([198, 51, 100, 1].into()),
+        shut: [Family::V4].into(),
+        forwards: vec![
+            forward("8443", "443", None),
+            forward("8000-8002", "9000-9002", None),
+            forward("7000-7002", "7000-7002", Some("192.0.2.0/24")),
+        ],
+        // The second is public: the cloud would translate it to the first.
+        front: [[198, 51, 100, 1].into(), [203, 0, 113, 10].into()].into(),
+        ..ruleset(&["10.10.0.0/16"])
+    };
+    lab.load(firewall, &rules.render(firewall.kind()));
+    lab.server.sh("ip addr add 192.0.2.7/32 dev lo; ip route add 10.10.0.0/16 via 198.51.100.1");
+    lab.gateway.sh("ip route add 192.0.2.0/24 via 198.51.100.2");
+    let listen = |port: u16| {
+        lab.client.run(|| std::net::TcpListener::bind(("10.10.2.9", port)).expect("a port"))
+    };
+    let listeners: Vec<(u16, std::net::TcpListener)> =
+        [443, 9001, 7001].map(|port| (port, listen(port))).into();
+    // Where the connection's other end is, as the private host sees it.
+    let reach = |from: &Namespace, source: &str, to: &str, port: u16, inside: u16| {
+        let target: SocketAddrV4 = format!("{to}:{port}").parse().expect("an address");
+        let source: SocketAddrV4 = format!("{source}:0").parse().expect("an address");
+        let connected = from.run(|| {
+            let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+            set_socket_timeout(&socket, Timeout::Send, Some(Duration::from_secs(1))).expect("set");
+            bind(&socket, &source).expect("an address");
+            connect(&socket, &target).is_ok()
+        });
+        connected.then(|| {
+            let (_, listener) = listeners.iter().find(|(port, _)| *port == inside).expect("one");
+            listener.accept().expect("a connection").1.ip().to_string()
+        })
+    };
+    let outside =
+        |source: &str, port, inside| reach(&lab.server, source, "198.51.100.1", port, inside);
+    assert_eq!(outside("198.51.100.2", 8443, 443).as_deref(), Some("198.51.100.2"));
+    assert_eq!(outside("198.51.100.2", 8001, 9001).as_deref(), Some("198.51.100.2"));
+    assert_eq!(outside("198.51.100.2", 7001, 7001), None, "not one of those who may");
+    assert_eq!(outside("192.0.2.7", 7001, 7001).as_deref(), Some("192.0.2.7"));
+    assert_eq!(
+        reach(&lab.server, "198.51.100.2", "10.10.2.9", 443, 443),
+        None,
+        "not by its own address"
+    );
+    // By hairpin, through the public address: replies come back by the gateway.
+    let inside = reach(&lab.client, "10.10.2.8", "203.0.113.10", 8443, 443);
+    assert_eq!(inside.as_deref(), Some("10.10.2.1"));
+    let inside = reach(&lab.client, "10.10.2.8", "198.51.100.1", 8001, 9001);
+    assert_eq!(inside.as_deref(), Some("10.10.2.1"));
+}
+
+/// The largest segment that the namespace's one open connection sends.
+fn mss(of: &Namespace) -> u32 {
+    let info = of.sh("ss -Htin state established");
+    let size = info.split_whitespace().find_map(|word| word.strip_prefix("mss:"));
+    size.unwrap_or_else(|| panic!("no mss in {info}")).parse().expect("a size")
+}
+
+fn clamps_the_segment_size(firewall: &dyn Firewall) {
+    let lab = Lab::new(&[]);
+    lab.gateway.sh("ip link set eth0 mtu 1300");
+    let listener =
+        lab.server.run(|| std::net::TcpListener::bind("198.51.100.2:80").expect("a port"));
+    let mut sizes = Vec::new();
+    for clamp_mss in [false, true] {
+        let rules = Ruleset {
+            translation: Translation::to([198, 51, 100, 1].into()),
+            clamp_mss,
+            ..ruleset(&["10.10.0.0/16"])
+        };
+        lab.load(firewall, &rules.render(firewall.kind()));
+        let client =
+            lab.client.run(|| std::net::TcpStream::connect("198.51.100.2:80").expect("up"));
+        let (server, _) = listener.accept().expect("a connection");
+        sizes.push((mss(&lab.server), mss(&lab.client)));
+        drop((client, server));
+    }
+    assert!(sizes[0].0 > 1260, "{sizes:?}");
+    assert!(sizes[1].0 <= 1260 && sizes[1].1 <= 1260, "{sizes:?}");
+}
+
+/// The same by each back end.
+macro_rules! on_each {
+    ($($test:ident),+ $(,)?) => {
+        mod by_nftables {
+            $(#[test] fn $test() { super::$test(&super::Nftables::new("nft", super::DEADLINE)); })+
+        }
+        mod by_iptables_over_nftables {
+            $(#[test] fn $test() {
+                super::$test(&super::Iptables::new("iptables-nft", super::LOCK, super::DEADLINE));
+            })+
+        }
+        mod by_iptables_over_its_legacy {
+            $(#[test] fn $test() {
+                super::$test(&super::Iptables::new("iptables-legacy", super::LOCK, super::DEADLINE));
+            })+
+        }
+    };
+}
+
+on_each!(
+    translates,
+    keeps_each_client_on_one_address_of_the_pool,
+    masquerades_ipv6,
+    forwards_ports,
+    clamps_the_segment_size,
+);
+
 #[test]
-fn by_nftables() {
-    translates(&Nftables::new("nft", DEADLINE));
+fn sixty_thousand_sources_in_a_set_of_nftables() {
+    holds_many_sources(&Nftables::new("nft", DEADLINE), Blocks::Chains);
 }
 
 #[test]
-fn by_iptables_over_nftables() {
-    translates(&Iptables::new("iptables-nft", LOCK, DEADLINE));
+fn sixty_thousand_sources_in_a_set_of_ipsets() {
+    for variant in ["iptables-nft", "iptables-legacy"] {
+        holds_many_sources(&Iptables::new(variant, LOCK, DEADLINE), Blocks::Ipset);
+    }
 }
 
 #[test]
-fn by_iptables_over_its_legacy() {
-    translates(&Iptables::new("iptables-legacy", LOCK, DEADLINE));
+fn sixty_thousand_sources_in_a_tree_of_chains() {
+    holds_many_sources(&Iptables::new("iptables-legacy", LOCK, DEADLINE), Blocks::Chains);
 }

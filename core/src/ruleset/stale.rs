@@ -29,15 +29,18 @@ pub struct Served {
 }
 
 impl Served {
-    /// Whether that connection is translated, and these rules did it.
-    fn holds(&self, flow: &Flow) -> bool {
-        let forwarded = self.front.contains(&flow.destination)
-            && self.forwards.iter().any(|forward| forward.carries(flow));
-        let translated = flow.reply_destination != flow.source
+    /// Whether that connection came to a forwarded port, and these rules sent it on.
+    fn forwarded(&self, flow: &Flow) -> bool {
+        self.front.contains(&flow.destination)
+            && self.forwards.iter().any(|forward| forward.carries(flow))
+    }
+
+    /// Whether that connection's source is translated, and these rules did it.
+    fn translated(&self, flow: &Flow) -> bool {
+        flow.reply_destination != flow.source
             && self.addresses.contains(&flow.reply_destination)
             && self.sources.contains(flow.source)
-            && !self.exclude.contains(flow.destination);
-        forwarded || translated
+            && !self.exclude.contains(flow.destination)
     }
 }
 
@@ -78,10 +81,16 @@ impl Ruleset {
                 return true;
             }
         }
+        if network.is_local(flow.source) {
+            return false;
+        }
+        if earlier.is_some_and(|earlier| earlier.forwarded(flow)) {
+            return true;
+        }
         if self.covers(flow, network) {
             return !self.gives(flow.reply_destination, network);
         }
-        !network.is_local(flow.source) && earlier.is_some_and(|earlier| earlier.holds(flow))
+        earlier.is_some_and(|earlier| earlier.translated(flow))
     }
 
     /// Whether these rules decide over the source address of that connection: one of the sources,

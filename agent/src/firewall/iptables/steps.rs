@@ -265,7 +265,7 @@ COMMIT
     fn what_was_tampered_with_is_as_it_was() {
         let foreign = parse(FOREIGN);
         let whole = after(foreign.clone(), &replace(&foreign, &wanted("a1")));
-        let mut jumps: Vec<Tables> = Vec::new();
+        let mut damaged: Vec<Tables> = Vec::new();
         for table in ["filter", "nat"] {
             for index in 0..whole[table].rules.len() {
                 let mut torn = whole.clone();
@@ -273,13 +273,19 @@ COMMIT
                 let mut doubled = whole.clone();
                 doubled.get_mut(table).expect("a table").rules.push(removed.clone());
                 if removed.mark().is_some() {
-                    jumps.extend([torn, doubled]);
+                    damaged.extend([torn, doubled]);
                 }
             }
         }
-        for torn in jumps {
+        for torn in damaged {
             let mended = after(torn.clone(), &replace(&torn, &wanted("a1")));
-            assert_eq!(parts(&mended), parts(&whole), "{torn:?}");
+            // The jumps may have come in another order, which is nothing to them.
+            let sorted = |tables: &Tables| {
+                let (mut own, others) = parts(tables);
+                own.sort();
+                (own, others)
+            };
+            assert_eq!(sorted(&mended), sorted(&whole), "{torn:?}");
         }
     }
 

@@ -26,8 +26,6 @@ struct Object {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Table {
-    pub family: String,
-    pub name: String,
     /// Present if there are any. nft 1.0.6 prints the family in their place.
     pub flags: Option<IgnoredAny>,
 }
