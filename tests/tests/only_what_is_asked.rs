@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 on_every_back_end!(
     traffic_inside_the_network_keeps_its_source,
-    excluded_destinations_and_foreign_sources_are_left_untranslated,
+    excluded_destinations_are_left_untranslated_and_foreign_sources_go_nowhere,
     clients_do_not_get_the_instances_credentials,
     invalid_packets_go_nowhere,
 );
@@ -59,18 +59,22 @@ fn source_seen(from: &Host, to: &Host) -> Result<Ipv4Addr> {
     }
 }
 
-fn excluded_destinations_and_foreign_sources_are_left_untranslated(
+fn excluded_destinations_are_left_untranslated_and_foreign_sources_go_nowhere(
     back_end: BackEnd,
 ) -> Result<()> {
     let lab = Lab::aws().back_end(back_end).build()?;
     let sources = "[nat]\nsources = [\"10.10.0.0/16\"]\n";
     lab.nat().write("etc/natd/conf.d/10-test.toml", sources)?;
     natd(&lab, 0, &["apply"])?;
-    assert_eq!(lab.untranslated()?, 0);
     assert!(lab.client("client-a").tcp().is_ok());
     assert!(lab.client("client-b").tcp().is_err());
+    assert_eq!(lab.untranslated()?, 0, "the host forwards for natd alone");
+    // A host that forwards for others goes on doing so.
+    lab.nat().namespace.set_sysctls(&[("net.ipv4.ip_forward", "1")])?;
+    natd(&lab, 0, &["apply"])?;
+    assert!(lab.client("client-b").tcp().is_err());
     let foreign = lab.untranslated()?;
-    assert!(foreign > 0, "the foreign source was translated or dropped before");
+    assert!(foreign > 0, "the foreign source was translated or dropped");
 
     let exclude = format!("[nat]\nexclude = [\"vpc\", \"{INTERNET_HOST}/32\"]\n");
     lab.nat().write("etc/natd/conf.d/10-test.toml", &exclude)?;

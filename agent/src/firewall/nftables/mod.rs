@@ -51,8 +51,8 @@ impl Nftables {
         const OF_IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
         let is_foreign = |table: &(String, String)| {
             let (family, name) = (table.0.as_str(), table.1.as_str());
-            let of_iptables = matches!(family, "ip" | "ip6" | "bridge" | "arp")
-                && OF_IPTABLES.contains(&name);
+            let of_iptables =
+                matches!(family, "ip" | "ip6" | "bridge" | "arp") && OF_IPTABLES.contains(&name);
             !of_iptables && (family, name) != ("inet", TABLE)
         };
         let tables = self.tables("look for nftables tables").await?;
