@@ -57,19 +57,6 @@ impl Table {
             !is_own(&rule.chain) && rule.target().is_some_and(|target| is_own(&target))
         })
     }
-
-    /// Those of natd's own chains that packets come to.
-    pub(super) fn in_force(&self) -> BTreeSet<String> {
-        let mut reached = BTreeSet::new();
-        let mut ahead: Vec<String> = self.jumps().filter_map(Rule::target).collect();
-        while let Some(chain) = ahead.pop() {
-            let onward =
-                self.rules.iter().filter(|rule| rule.chain == chain).filter_map(Rule::target);
-            ahead.extend(onward.filter(|target| is_own(target) && !reached.contains(target)));
-            reached.insert(chain);
-        }
-        reached
-    }
 }
 
 impl Rule {
@@ -119,6 +106,22 @@ fn words(spec: &str) -> Vec<String> {
         }
     }
     words
+}
+
+#[cfg(test)]
+impl Table {
+    /// Those of natd's own chains that packets come to.
+    pub(super) fn in_force(&self) -> BTreeSet<String> {
+        let mut reached = BTreeSet::new();
+        let mut ahead: Vec<String> = self.jumps().filter_map(Rule::target).collect();
+        while let Some(chain) = ahead.pop() {
+            let onward =
+                self.rules.iter().filter(|rule| rule.chain == chain).filter_map(Rule::target);
+            ahead.extend(onward.filter(|target| is_own(target) && !reached.contains(target)));
+            reached.insert(chain);
+        }
+        reached
+    }
 }
 
 #[cfg(test)]
