@@ -38,6 +38,7 @@ macro_rules! on_every_cloud {
     ($($test:ident),+ $(,)?) => {
         $crate::on_every_cloud!(@ aws Aws: $($test)+);
         $crate::on_every_cloud!(@ huawei Huawei: $($test)+);
+        $crate::on_every_cloud!(@ openstack Openstack: $($test)+);
     };
     (@ $cloud:ident $variant:ident: $($test:ident)+) => {
         mod $cloud {
