@@ -39,6 +39,7 @@ macro_rules! on_every_cloud {
         $crate::on_every_cloud!(@ aws Aws: $($test)+);
         $crate::on_every_cloud!(@ huawei Huawei: $($test)+);
         $crate::on_every_cloud!(@ plugin Plugin: $($test)+);
+        $crate::on_every_cloud!(@ openstack Openstack: $($test)+);
     };
     (@ $cloud:ident $variant:ident: $($test:ident)+) => {
         mod $cloud {
