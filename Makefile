@@ -4,11 +4,17 @@
 # Every cargo command works on the whole workspace: cargo builds a dependency anew for every other
 # set of features, and aws-sdk-ec2 takes 6 minutes a build.
 
-.PHONY: demo test check bench setup build clean
+.PHONY: demo test check bench install uninstall setup build clean
 
 CARGO    ?= cargo
 BINARIES := $(or $(CARGO_TARGET_DIR),target)
 TOOLS    ?= /var/cache/natd-tools
+
+DESTDIR    ?=
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR    ?= /etc/systemd/system
+BINARY     ?= $(BINARIES)/release/natd
 # Whose cloud the demo is in.
 PROVIDER ?= aws
 
@@ -38,6 +44,29 @@ check: setup
 bench: setup
 	$(CARGO) build --workspace --all-targets --release
 	$(BINARIES)/release/bench
+
+# natd as a service: binary, unit, and a commented configuration where there is none yet. The binary is
+# the one that `cargo build --release --workspace` has made; BINARY= takes another.
+install:
+	@test -x "$(BINARY)" || { echo "error: $(BINARY) isn't there: cargo build --release --workspace makes it" >&2; exit 1; }
+	install -D -m 0755 "$(BINARY)" "$(DESTDIR)$(PREFIX)/bin/natd"
+	install -d -m 0755 "$(DESTDIR)$(UNITDIR)"
+	sed '1d; s|@BINDIR@|$(PREFIX)/bin|' deploy/systemd/natd.service > "$(DESTDIR)$(UNITDIR)/natd.service"
+	@chmod 0644 "$(DESTDIR)$(UNITDIR)/natd.service"
+	@if [ -e "$(DESTDIR)$(SYSCONFDIR)/natd/natd.toml" ]; then \
+		echo "$(DESTDIR)$(SYSCONFDIR)/natd/natd.toml is there already and stays as it is"; \
+	else \
+		install -D -m 0600 deploy/natd.toml "$(DESTDIR)$(SYSCONFDIR)/natd/natd.toml"; \
+		echo "write what this machine is to do into $(DESTDIR)$(SYSCONFDIR)/natd/natd.toml, then: systemctl enable --now natd"; \
+	fi
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+
+# What install has put there. The configuration stays: it is yours. natd down, first, gives back
+# what natd has changed.
+uninstall:
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl disable --now natd.service || true; fi
+	rm -f "$(DESTDIR)$(PREFIX)/bin/natd" "$(DESTDIR)$(UNITDIR)/natd.service"
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
 setup:
 	@tests/setup/install.sh

@@ -18,7 +18,10 @@ use netlink_packet_netfilter::{
 use netlink_sys::{AsyncSocket as _, TokioSocket, protocols::NETLINK_NETFILTER};
 use rustix::io::Errno;
 
-use crate::netlink::{self, Dump};
+use crate::{
+    netlink::{self, Dump},
+    process::Program,
+};
 
 const IPCTNL_MSG_CT_DELETE: u8 = 2;
 
@@ -69,6 +72,12 @@ impl Default for Ctnetlink {
 
 #[async_trait]
 impl Conntrack for Ctnetlink {
+    async fn load(&self) -> Result<()> {
+        let doing = "load the kernel module nf_conntrack";
+        let modprobe = Program::new("modprobe", "kmod", self.deadline);
+        modprobe.run(doing, &["nf_conntrack"], None).await?.success(doing).map(drop)
+    }
+
     async fn delete_where(
         &self,
         stale: &(dyn for<'a> Fn(&'a Flow) -> bool + Send + Sync),

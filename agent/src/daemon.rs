@@ -24,6 +24,7 @@ use crate::{
     contest::Contest,
     events::{Change, Events},
     gateway::{Gateway, Look, Report, Trouble, targets_us},
+    notify::Manager,
     status::Status,
 };
 
@@ -46,6 +47,7 @@ pub struct Daemon<Reload> {
     proof: Option<(Proof, Instant)>,
     failures: u32,
     told: Told,
+    manager: Manager,
 }
 
 /// What has been logged, so that it is logged once.
@@ -60,6 +62,8 @@ enum Wake {
     Tick(Look),
     /// Somebody has changed what natd's sets hold, or it is not known whether.
     Audit,
+    /// Nothing: only to show that the loop turns.
+    Turn,
     Reload,
     Stop,
 }
@@ -76,6 +80,7 @@ where
         journal: JournalFile,
         reload: Reload,
         status: watch::Sender<Status>,
+        manager: Manager,
     ) -> Self {
         Self {
             gateway,
@@ -86,6 +91,7 @@ where
             proof: None,
             failures: 0,
             told: Told::default(),
+            manager,
         }
     }
 
@@ -114,10 +120,14 @@ where
                         self.gateway.audit();
                         break Look::Host;
                     }
+                    Wake::Turn => self.manager.alive(),
                     Wake::Reload => {
+                        self.manager.reloading();
                         if self.reload().await {
                             break Look::Everything;
                         }
+                        let headline = self.status.borrow().headline();
+                        self.manager.ready(&headline);
                         due = full + self.pause();
                     }
                     Wake::Stop => return self.stop().await,
@@ -147,6 +157,12 @@ where
             .as_ref()
             .filter(|_| !self.gateway.config.verify.targets.is_empty())
             .map_or(due, |(_, at)| *at + self.gateway.config.verify.interval);
+        let turn = async {
+            match self.manager.turn() {
+                Some(turn) => sleep(turn).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // Signals first: a storm of events must not keep the daemon from stopping.
             biased;
@@ -155,6 +171,7 @@ where
             _ = signals.hangup.recv() => Wake::Reload,
             () = sleep_until(due.into()) => Wake::Tick(Look::Everything),
             () = sleep_until(proof_due.into()) => Wake::Tick(Look::Host),
+            () = turn => Wake::Turn,
             change = events.next() => {
                 sleep(BURST).await;
                 if events.drain() || change == Change::Elements {
@@ -205,6 +222,8 @@ where
         };
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
         self.status.send_modify(|status| status.note(outcome, look));
+        let headline = self.status.borrow().headline();
+        self.manager.ready(&headline);
     }
 
     /// Logs what is new: a verdict that changed, a warning that came.
@@ -251,6 +270,7 @@ where
     }
 
     async fn stop(mut self) -> Result<()> {
+        self.manager.stopping();
         match self.gateway.restore_on_stop(&mut self.journal).await {
             Ok(steps) if steps.is_empty() => {
                 tracing::info!("stopped; the data path stays as it is");

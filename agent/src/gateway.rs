@@ -236,6 +236,7 @@ impl Gateway {
                 true => BTreeSet::new(),
                 false => self.host.links.listening().await?,
             },
+            memory: survey::memory(),
             boot: self.host.boot.facts(),
             cloud: listed.as_ref().map(|listed| listed.facts.clone()),
         };

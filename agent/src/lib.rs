@@ -6,6 +6,7 @@
 //! | `survey` | what there is, in cloud and host |
 //! | [`daemon`] | the loop of `natd run` |
 //! | [`contest`] | when to leave a route to somebody else |
+//! | [`notify`] | what the service manager is told |
 //! | [`status`], [`serve`] | what the daemon tells of itself, and to whom |
 //! | [`lock`] | one natd a machine |
 //! | [`firewall`] | natd's own rules, in nftables or iptables |
@@ -24,6 +25,7 @@ pub mod gateway;
 pub mod links;
 pub mod lock;
 mod netlink;
+pub mod notify;
 pub mod persist;
 pub mod process;
 pub mod serve;

@@ -128,6 +128,7 @@ async fn run_phase(
     tools: &Tools<'_>,
     journal: &mut JournalFile,
 ) -> Vec<Outcome> {
+    let steps = &appeared(steps, tools).await;
     for step in steps {
         enter(step, journal);
     }
@@ -175,6 +176,26 @@ async fn run_phase(
         }
     }
     outcomes
+}
+
+/// Kernel parameters that were not there when the plan was made and are now, with what they are: those
+/// of connection tracking come with its module, which natd's rules or, if need be, natd loads.
+async fn appeared(steps: &[Step], tools: &Tools<'_>) -> Vec<Step> {
+    let mut steps = steps.to_vec();
+    let mut asked = false;
+    for step in &mut steps {
+        let Step::SetSysctl { key, from: from @ None, .. } = step else { continue };
+        let read = || tools.host.sysctl.read(key).ok().flatten();
+        *from = read();
+        if from.is_none() && key.is_conntrack() && !asked {
+            asked = true;
+            if let Err(error) = tools.host.conntrack.load().await {
+                tracing::warn!(%error, "parameters of connection tracking are left as they are");
+            }
+            *from = read();
+        }
+    }
+    steps
 }
 
 /// Notes what the step is going to change.

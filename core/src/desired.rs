@@ -12,6 +12,7 @@ use crate::{
     advise::{Warning, advise},
     cloud::{Instance, InterfaceFacts, OwnSubnet, TableFacts, TableSelector},
     config::{self, Config, ConntrackMax, InterfaceChoice, Mode, NetworkSpec, Takeover},
+    conntrack::{TableSize, size_for},
     error::{Error, Kind, Result},
     facts::{CloudFacts, Facts},
     host::SysctlKey,
@@ -466,6 +467,27 @@ fn costs(ruleset: &Ruleset, rendering: &Rendering) -> Option<Warning> {
     Some(Warning::many_rules(ruleset.sources.len() + ruleset.exclude.len(), cost))
 }
 
+/// The size of the table of connections, and how long they are kept.
+fn conntrack(config: &Config, memory: Option<u64>) -> impl Iterator<Item = (SysctlKey, Setting)> {
+    let table = |name: &str, value: u32| {
+        (SysctlKey::global(&format!("net/netfilter/nf_conntrack_{name}")), value.to_string())
+    };
+    let size = match (config.conntrack.max, memory) {
+        (Some(ConntrackMax::Entries(entries)), _) => vec![table("max", entries)],
+        (Some(ConntrackMax::Auto), Some(memory)) => {
+            let TableSize { connections, buckets } = size_for(memory);
+            vec![table("buckets", buckets), table("max", connections)]
+        }
+        (Some(ConntrackMax::Auto) | None, _) => Vec::new(),
+    };
+    let timeouts = config.conntrack.timeouts.iter();
+    let timeouts = timeouts.map(|(timeout, time)| (timeout.key(), time.0.as_secs().to_string()));
+    // The table's size is the whole kernel's: a container or a namespace can't write it.
+    size.into_iter()
+        .chain(timeouts)
+        .map(|(key, value)| (key, Setting { value, weight: Weight::Optional, only_from: None }))
+}
+
 /// Forwarding on the interfaces that natd serves and on no other; no redirects; loose reverse-path
 /// filtering. Kernel documentation, `networking/ip-sysctl`: `forwarding` is per input interface,
 /// `send_redirects` is on if it is for `all` or for the interface, `rp_filter` is the maximum of both.
@@ -486,12 +508,7 @@ fn sysctls(config: &Config, facts: &Facts, ruleset: &Ruleset) -> BTreeMap<Sysctl
     if Family::V6.is_in(&ruleset.sources) {
         sysctls.extend(ipv6_sysctls(facts, ruleset));
     }
-    if let Some(ConntrackMax::Entries(entries)) = config.conntrack.max {
-        sysctls.insert(
-            SysctlKey::global("net/netfilter/nf_conntrack_max"),
-            setting(&entries.to_string(), Weight::Optional),
-        );
-    }
+    sysctls.extend(conntrack(config, facts.memory));
     sysctls
 }
 

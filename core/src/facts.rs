@@ -20,6 +20,8 @@ pub struct Facts {
     pub network: Network,
     /// The back end that is to hold the rules.
     pub firewall: FirewallKind,
+    /// The machine's memory in bytes, where it is known.
+    pub memory: Option<u64>,
     /// What loads rules at boot on this host.
     pub boot: Boot,
     /// How it holds many blocks, if it is iptables.

@@ -178,6 +178,12 @@ pub trait Links: Send + Sync {
 /// The connection tracking table.
 #[async_trait]
 pub trait Conntrack: Send + Sync {
+    /// Has the kernel load connection tracking, so that its parameters are there.
+    ///
+    /// # Errors
+    /// `NotFound`, `Denied`, `Invalid` if it can't be loaded.
+    async fn load(&self) -> Result<()>;
+
     /// Deletes exactly the entries for which `stale` holds, and tells how many.
     ///
     /// # Errors

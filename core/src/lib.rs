@@ -8,6 +8,7 @@ pub mod apply;
 pub mod cloud;
 pub mod config;
 mod confirm;
+pub mod conntrack;
 pub mod desired;
 pub mod error;
 pub mod facts;

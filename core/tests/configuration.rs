@@ -100,7 +100,7 @@ fn routes_are_one_group_or_several_and_tables_are_named_in_three_ways() {
 fn what_is_shown_can_be_read_again() {
     let config = load(&[(
         "natd.toml",
-        "provider = \"aws\"\n[conntrack]\nmax = 100000\n[[routes]]\ntables = [\"rtb-1\", { tag = \"a=b\" }]\n",
+        "provider = \"aws\"\n[conntrack]\nmax = 100000\n[conntrack.timeouts]\ntcp_established = \"24h\"\n[[routes]]\ntables = [\"rtb-1\", { tag = \"a=b\" }]\n",
     )])
     .expect("usable");
     let shown = toml::to_string(&config).expect("shown");

@@ -465,3 +465,17 @@ fn a_file_of_somebody_elses_under_a_name_of_natds_is_not_taken_for_natds() {
     let (plan, _) = run(world.plan(&Desired::default(), folder.path()));
     assert!(plan.steps.is_empty() && plan.edited.is_empty(), "{plan:?}");
 }
+
+#[test]
+fn parameters_of_a_module_that_is_not_loaded_are_set_and_given_back_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::new(State::default());
+    let key = SysctlKey::global("net/netfilter/nf_conntrack_max");
+    let setting = Setting { value: "262144".to_owned(), weight: Weight::Optional, only_from: None };
+    let wish = Desired { sysctls: [(key.clone(), setting)].into(), ..Desired::default() };
+    let (_, attempts) = run(world.tick(&wish, folder.path()));
+    assert!(all_done(&attempts), "{attempts:?}");
+    assert_eq!(world.state().sysctls[&key], "262144");
+    run(world.tick(&Desired::default(), folder.path()));
+    assert_eq!(world.state().sysctls[&key], "65536");
+}

@@ -11,7 +11,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnet::IpNet;
 use natd_core::{
     cloud::{Address, Instance, InterfaceFacts, OwnSubnet, SecurityRules, TableFacts},
-    config::{Config, InterfaceChoice, Mode, NetworkSpec, TableSpec, Tables},
+    config::{
+        Config, ConntrackMax, ConntrackTimeout, InterfaceChoice, Mode, NetworkSpec, Seconds,
+        TableSpec, Tables,
+    },
     desired::{Desired, desired},
     error::Kind,
     facts::{CloudFacts, Facts},
@@ -88,6 +91,7 @@ fn facts() -> Facts {
         forwards_ipv6_by_interface: true,
         listening: BTreeSet::new(),
         boot: Boot::default(),
+        memory: Some(4 << 30),
         cloud: Some(CloudFacts {
             instance: Instance {
                 id: id("i-1"),
@@ -466,4 +470,26 @@ fn many_blocks_in_iptables_without_sets_are_warned_of_with_numbers() {
     assert!(warning.message.contains("1502 blocks as 3"), "{}", warning.message);
     facts.blocks = Blocks::Ipset;
     assert!(!codes(&desired(&config, &facts).expect("possible")).contains(&"many-rules"));
+}
+
+#[test]
+fn the_table_of_connections_is_sized_by_the_memory_and_its_timeouts_by_name() {
+    let mut config = config(&[]);
+    config.conntrack.max = Some(ConntrackMax::Auto);
+    let day = Seconds(std::time::Duration::from_secs(86_400));
+    config.conntrack.timeouts.insert(ConntrackTimeout::TcpEstablished, day);
+    config.conntrack.timeouts.insert(ConntrackTimeout::UdpStream, day);
+    let sysctls = desired(&config, &facts()).expect("desired").sysctls;
+    let conntrack: Vec<(String, &str)> = sysctls
+        .iter()
+        .filter(|(key, _)| key.is_conntrack())
+        .map(|(key, setting)| (key.to_string(), setting.value.as_str()))
+        .collect();
+    let expected = [
+        ("net.netfilter.nf_conntrack_buckets", "1048576"),
+        ("net.netfilter.nf_conntrack_max", "1048576"),
+        ("net.netfilter.nf_conntrack_tcp_timeout_established", "86400"),
+        ("net.netfilter.nf_conntrack_udp_timeout_stream", "86400"),
+    ];
+    assert_eq!(conntrack, expected.map(|(key, value)| (key.to_owned(), value)));
 }

@@ -33,3 +33,21 @@ environment() {
 environment "${NATD_MOTO_VENV:-/var/cache/natd-venv}" "$here/requirements.txt" "moto and Huawei's SDK"
 environment "${NATD_OPENSTACK_VENV:-/var/cache/natd-openstack-venv}" \
     "$here/requirements-openstack.txt" "Keystone and Neutron"
+
+# A small Debian with systemd and everything that loads firewall rules at boot. The tests write into
+# layers over it.
+tree=${NATD_TREE:-/var/cache/natd-tree}
+contents=systemd,systemd-sysv,dbus,iptables,nftables,iproute2,iptables-persistent,kmod,procps
+if [ "$(cat "$tree/.natd-contents" 2>/dev/null)" != "$contents" ]; then
+    echo "making a Debian tree in $tree"
+    rm -rf "$tree.new"
+    if ! debootstrap --variant=minbase --include="$contents" bookworm "$tree.new" > "$tree.log" 2>&1; then
+        tail -n 20 "$tree.log" >&2
+        echo "error: the Debian tree was not made; $tree.log tells why" >&2
+        exit 1
+    fi
+    rm -rf "$tree.new/var/cache/apt/archives" "$tree.new/usr/share/doc" "$tree.new/usr/share/locale"
+    echo "$contents" > "$tree.new/.natd-contents"
+    rm -rf "$tree"
+    mv "$tree.new" "$tree"
+fi

@@ -139,11 +139,11 @@ fn missing_folders(root: &Root, at: &Path) -> Vec<HostPath> {
 fn failed(verb: &str, path: &HostPath, error: &io::Error) -> Error {
     let (kind, advice) = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            (Kind::Denied, "run natd as root, and let its service write there (ReadWritePaths)")
+            (Kind::Denied, "run natd as root, and let its service write there (ProtectSystem=yes)")
         }
         io::ErrorKind::ReadOnlyFilesystem => (
             Kind::Denied,
-            "let natd's service write there (ReadWritePaths), or set nat.persist = \"none\"",
+            "let natd's service write there (ProtectSystem=yes), or set nat.persist = \"none\"",
         ),
         _ => (Kind::Invalid, "mend that, or set nat.persist = \"none\""),
     };

@@ -6,6 +6,7 @@ use natd_agent::{
     daemon::Daemon,
     gateway::Gateway,
     lock::Lock,
+    notify::Manager,
     serve::{serve_control, serve_health},
     status::Status,
 };
@@ -36,7 +37,8 @@ pub async fn run(common: &Common) -> Result<Exit, Obstacle> {
         // Hosts behind natd need NAT more than natd needs to be watched.
         tracing::error!(%error, "going on without");
     }
-    let Some((gateway, journal)) = begin(common).await? else {
+    let mut manager = Manager::of_this_process();
+    let Some((gateway, journal)) = begin(common, &mut manager).await? else {
         return Ok(Exit::Done);
     };
     let reload = || async {
@@ -46,12 +48,15 @@ pub async fn run(common: &Common) -> Result<Exit, Obstacle> {
             Obstacle::Failure(error) => error.to_string(),
         })
     };
-    Box::pin(Daemon::new(gateway, journal, reload, status).run()).await?;
+    Box::pin(Daemon::new(gateway, journal, reload, status, manager).run()).await?;
     Ok(Exit::Done)
 }
 
 /// Tries until cloud and host answer, or a signal says stop.
-async fn begin(common: &Common) -> Result<Option<(Gateway, JournalFile)>, Obstacle> {
+async fn begin(
+    common: &Common,
+    manager: &mut Manager,
+) -> Result<Option<(Gateway, JournalFile)>, Obstacle> {
     let failed = |error: std::io::Error| {
         Error::new(natd_core::error::Kind::Unsupported, "listen to signals", error)
     };
@@ -65,6 +70,7 @@ async fn begin(common: &Common) -> Result<Option<(Gateway, JournalFile)>, Obstac
             Err(obstacle) => return Err(obstacle),
         };
         tracing::error!(%error, "trying again in {} s", pause.as_secs());
+        manager.ready(&format!("NAT may not work: {error}"));
         tokio::select! {
             () = sleep(pause) => {}
             _ = terminate.recv() => return Ok(None),

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Config, ConntrackMax, Forward, HuaweiNextHop, Mode, NetworkSpec, ProviderName};
+use super::{Config, Forward, HuaweiNextHop, Mode, NetworkSpec, ProviderName, Seconds};
 use crate::{networks::Networks, ruleset::Protocol};
 
 /// Sshd's port. Whoever comes in by it must not end up elsewhere.
@@ -77,11 +77,16 @@ impl Config {
             }
         }
         self.check_cloud(&mut refuse);
-        if self.conntrack.max == Some(ConntrackMax::Auto) {
-            refuse(
-                "conntrack.max",
-                "\"auto\" is not in this version of natd; give a number or leave it out".to_owned(),
-            );
+        for (timeout, Seconds(time)) in &self.conntrack.timeouts {
+            if time.is_zero() || time.subsec_nanos() != 0 || i32::try_from(time.as_secs()).is_err()
+            {
+                refuse(
+                    "conntrack.timeouts",
+                    format!(
+                        "{timeout:?} is {time:?}; whole seconds from 1 are needed, such as \"24h\""
+                    ),
+                );
+            }
         }
         problems
     }

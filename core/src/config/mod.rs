@@ -35,7 +35,7 @@ pub use nat::{
 };
 pub use routes::{OnStop, RouteGroup, Routes, TableSpec, Tables, Takeover};
 pub use secret::Secret;
-pub use sections::{Conntrack, ConntrackMax, Service, Verify};
+pub use sections::{Conntrack, ConntrackMax, ConntrackTimeout, Seconds, Service, Verify};
 
 /// Everything that an operator can say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -1,8 +1,10 @@
 //! The small sections: `[verify]`, `[conntrack]`, `[service]`.
 
-use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::host::SysctlKey;
 
 /// `[verify]`: how natd proves that packets get out.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -27,7 +29,61 @@ impl Default for Verify {
 pub struct Conntrack {
     /// The most connections that the kernel tracks (`net.netfilter.nf_conntrack_max`).
     pub max: Option<ConntrackMax>,
+    /// For how long the kernel keeps a connection that is silent, by protocol and state.
+    pub timeouts: BTreeMap<ConntrackTimeout, Seconds>,
 }
+
+/// Which timeout: the kernel's names (Documentation/networking/nf_conntrack-sysctl.rst), shortened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "they are the kernel's own names")]
+pub enum ConntrackTimeout {
+    Generic,
+    Icmp,
+    Icmpv6,
+    Udp,
+    UdpStream,
+    TcpSynSent,
+    TcpSynRecv,
+    TcpEstablished,
+    TcpFinWait,
+    TcpCloseWait,
+    TcpLastAck,
+    TcpTimeWait,
+    TcpClose,
+    TcpMaxRetrans,
+    TcpUnacknowledged,
+}
+
+impl ConntrackTimeout {
+    /// Its kernel parameter.
+    #[must_use]
+    pub fn key(self) -> SysctlKey {
+        let name = match self {
+            Self::Generic => "generic_timeout",
+            Self::Icmp => "icmp_timeout",
+            Self::Icmpv6 => "icmpv6_timeout",
+            Self::Udp => "udp_timeout",
+            Self::UdpStream => "udp_timeout_stream",
+            Self::TcpSynSent => "tcp_timeout_syn_sent",
+            Self::TcpSynRecv => "tcp_timeout_syn_recv",
+            Self::TcpEstablished => "tcp_timeout_established",
+            Self::TcpFinWait => "tcp_timeout_fin_wait",
+            Self::TcpCloseWait => "tcp_timeout_close_wait",
+            Self::TcpLastAck => "tcp_timeout_last_ack",
+            Self::TcpTimeWait => "tcp_timeout_time_wait",
+            Self::TcpClose => "tcp_timeout_close",
+            Self::TcpMaxRetrans => "tcp_timeout_max_retrans",
+            Self::TcpUnacknowledged => "tcp_timeout_unacknowledged",
+        };
+        SysctlKey::global(&format!("net/netfilter/nf_conntrack_{name}"))
+    }
+}
+
+/// A time in whole seconds, written `"24h"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct Seconds(#[serde(with = "humantime_serde")] pub Duration);
 
 /// How many connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -276,6 +276,12 @@ impl Links for World {
 
 #[async_trait]
 impl Conntrack for World {
+    async fn load(&self) -> Result<()> {
+        self.change("load conntrack".to_owned(), |state| {
+            let key = SysctlKey::global("net/netfilter/nf_conntrack_max");
+            state.sysctls.entry(key).or_insert_with(|| "65536".to_owned());
+        })
+    }
     async fn delete_where(
         &self,
         _: &(dyn for<'a> Fn(&'a Flow) -> bool + Send + Sync),

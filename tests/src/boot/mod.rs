@@ -1,0 +1,11 @@
+//! A gateway that is really booted: a Debian tree with systemd, started by `systemd-nspawn` in a network namespace
+//! between a private client and the internet.
+//!
+//! Every boot gets a new namespace, so that whatever is in its kernel was brought there by the tree itself. The tree is
+//! made once by `tests/setup/install.sh`; each machine writes into a layer of its own over it.
+//!
+//! - [`machine`]: the tree, booted, driven and cut off from power.
+//! - [`wires`]: client and internet, and a stream of datagrams between them that misses nothing.
+
+pub mod machine;
+pub mod wires;

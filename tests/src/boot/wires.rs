@@ -1,0 +1,235 @@
+//! Client and internet on both sides of a machine, and a stream of datagrams between them that misses nothing.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use socket2::SockRef;
+
+use crate::lab::name::{LabName, reap_orphans};
+use crate::lab::namespace::Namespace;
+
+/// The host on the internet: answers every datagram on port 7, and takes TCP connections on port 80.
+pub const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+/// The machine's address on the client's side.
+pub const CLIENT_SIDE: Ipv4Addr = Ipv4Addr::new(10, 10, 2, 10);
+/// The client knows it, and doesn't wait for an answer to ARP with its first packet.
+const CLIENT_SIDE_MAC: &str = "02:00:0a:0a:02:0a";
+/// The private client.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 10, 2, 101);
+
+const ECHO: SocketAddr = SocketAddr::new(IpAddr::V4(INTERNET), 7);
+const WEB: SocketAddr = SocketAddr::new(IpAddr::V4(INTERNET), 80);
+
+/// Between two datagrams of a stream.
+const PACE: Duration = Duration::from_millis(5);
+/// How long a thread takes at most to notice that it should end.
+const TURN: Duration = Duration::from_millis(20);
+/// How long an answer may take. Everything happens on one machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Client and internet.
+#[derive(Debug)]
+pub struct Wires {
+    client: Namespace,
+    internet: Namespace,
+    /// That of the machine's present boot.
+    machine: Option<Namespace>,
+    /// Every source that a datagram was seen to come from outside, in order.
+    seen: Arc<Mutex<Vec<Ipv4Addr>>>,
+    listener: Arc<TcpListener>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Wires {
+    pub(super) fn new(name: &LabName) -> Result<Self> {
+        reap_orphans()?;
+        let client = Namespace::create(name.namespace("client"))?;
+        let internet = Namespace::create(name.namespace("internet"))?;
+        internet.ip(&format!("addr add {INTERNET}/32 dev lo"))?;
+        // What comes untranslated is seen, too.
+        internet.set_sysctls(&[
+            ("net.ipv4.conf.all.rp_filter", "0"),
+            ("net.ipv4.conf.default.rp_filter", "0"),
+        ])?;
+        let listener = Arc::new(internet.listen(WEB)?);
+        let echo = internet.run(|| UdpSocket::bind(ECHO))?.context("the echo")?;
+        echo.set_read_timeout(Some(TURN))?;
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let accepting = Arc::clone(&listener);
+        let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&seen));
+        let threads = vec![
+            thread::spawn(move || while accepting.accept().is_ok() {}),
+            thread::spawn(move || answer(&echo, &noted, &stopped)),
+        ];
+        Ok(Self { client, internet, machine: None, seen, listener, stop, threads })
+    }
+
+    /// Gives a boot of the machine a namespace of its own between the two, and tells its name.
+    pub(super) fn plug_in(&mut self, name: &LabName, boot: u32, outside: &str) -> Result<String> {
+        let machine = Namespace::create(name.namespace(&format!("machine-{boot}")))?;
+        let (client, internet) = (self.client.name(), self.internet.name());
+        machine.ip(&format!(
+            "link add {outside} type veth peer name eth0 netns {internet}
+             link add eth1 address {CLIENT_SIDE_MAC} type veth peer name eth0 netns {client}"
+        ))?;
+        self.internet.ip("addr add 10.10.1.1/24 dev eth0
+             link set eth0 up
+             route add 10.10.2.0/24 dev eth0")?;
+        self.client.ip(&format!(
+            "addr add {CLIENT}/24 dev eth0
+             link set eth0 up
+             neigh add {CLIENT_SIDE} lladdr {CLIENT_SIDE_MAC} dev eth0 nud permanent
+             route add default via {CLIENT_SIDE}"
+        ))?;
+        let path = machine.name().to_owned();
+        self.machine = Some(machine);
+        Ok(path)
+    }
+
+    /// The namespace of a boot goes, and its wires with it.
+    pub(super) fn unplug(&mut self) {
+        // The kernel takes its time to clear a namespace away.
+        let _gone_already = self.client.ip("link del eth0");
+        let _gone_already = self.internet.ip("link del eth0");
+        self.machine = None;
+    }
+
+    /// Forgets what was seen outside, and begins to send datagrams from the client, whether or not anything carries
+    /// them yet.
+    pub fn stream(&self) -> Result<Stream> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let socket = self.client.run(|| UdpSocket::bind("0.0.0.0:0"))?.context("a socket")?;
+        socket.set_nonblocking(true)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let traffic = Arc::new(Mutex::new(Traffic::default()));
+        let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&traffic));
+        let thread = thread::spawn(move || send(&socket, &noted, &stopped));
+        Ok(Stream { stop, traffic, thread: Some(thread), seen: Arc::clone(&self.seen) })
+    }
+}
+
+impl Drop for Wires {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _closed = SockRef::from(self.listener.as_ref()).shutdown(std::net::Shutdown::Both);
+        for thread in self.threads.drain(..) {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// Datagrams of one connection, one after the other.
+#[derive(Debug)]
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    traffic: Arc<Mutex<Traffic>>,
+    thread: Option<JoinHandle<()>>,
+    seen: Arc<Mutex<Vec<Ipv4Addr>>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Traffic {
+    sent: u64,
+    answered: BTreeSet<u64>,
+}
+
+impl Stream {
+    fn traffic(&self) -> Traffic {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until that many more were answered.
+    ///
+    /// # Errors
+    /// If they are not in good time.
+    pub fn goes_on(&self, more: usize) -> Result<()> {
+        let before = self.traffic().answered.len();
+        let deadline = Instant::now() + PATIENCE;
+        while self.traffic().answered.len() < before + more {
+            ensure!(
+                Instant::now() < deadline,
+                "{more} answers did not come; sent {}, answered {before}; seen outside: {:?}",
+                self.traffic().sent,
+                self.sources()
+            );
+            thread::sleep(PACE);
+        }
+        Ok(())
+    }
+
+    /// Ends it, and tells how many from number `first` on got no answer.
+    pub fn lost_since(mut self, first: u64) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+        let traffic = self.traffic();
+        ensure!(traffic.sent > first, "nothing was sent since");
+        let lost = (first..traffic.sent).filter(|number| !traffic.answered.contains(number));
+        Ok(lost.count() as u64)
+    }
+
+    /// The number of the next datagram.
+    pub fn mark(&self) -> u64 {
+        self.traffic().sent
+    }
+
+    /// Whom the internet has seen since the stream began, in order, each once in a row.
+    pub fn sources(&self) -> Vec<Ipv4Addr> {
+        let mut sources = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        sources.dedup();
+        sources
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+fn send(socket: &UdpSocket, traffic: &Mutex<Traffic>, stop: &AtomicBool) {
+    let traffic = || traffic.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut number = 0_u64;
+    let mut last = None;
+    loop {
+        let mut buffer = [0; 8];
+        while let Ok((8, _)) = socket.recv_from(&mut buffer) {
+            traffic().answered.insert(u64::from_be_bytes(buffer));
+        }
+        let stopped = stop.load(Ordering::Relaxed);
+        if stopped {
+            // What is still on its way has some time.
+            let since = *last.get_or_insert_with(Instant::now);
+            if since.elapsed() > Duration::from_secs(1) {
+                return;
+            }
+        } else if socket.send_to(&number.to_be_bytes(), ECHO).is_ok() {
+            // Only what left the client can be lost: without a wire there is nothing to send on.
+            number += 1;
+            traffic().sent = number;
+        }
+        thread::sleep(PACE);
+    }
+}
+
+fn answer(socket: &UdpSocket, seen: &Mutex<Vec<Ipv4Addr>>, stop: &AtomicBool) {
+    let mut buffer = [0; 64];
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            if let IpAddr::V4(source) = peer.ip() {
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+            }
+            let _unreachable = socket.send_to(&buffer[..length], peer);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! natd as a service of a booted machine: installed, started, restarted, watched.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use natd_tests::boot::machine::Machine;
+use natd_tests::lab::natd::binary;
+use natd_tests::lab::run::run;
+use natd_tests::wait::until;
+
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 10);
+
+const CONFIGURATION: &str = "provider = \"none\"
+[nat]
+sources = [\"10.10.2.0/24\"]
+exclude = [\"10.10.0.0/16\"]
+[routes]
+interface = \"eth1\"
+[verify]
+targets = [\"198.51.100.10:80\"]
+";
+
+fn make(target: &str, machine: &Machine) -> Result<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
+    let (root, layer) = (root.display().to_string(), machine.layer().display().to_string());
+    let binary = binary()?.display().to_string();
+    run(
+        "make",
+        [
+            "-C",
+            &root,
+            target,
+            &format!("DESTDIR={layer}"),
+            "PREFIX=/usr",
+            &format!("BINARY={binary}"),
+        ],
+    )
+}
+
+/// A machine on which natd is installed.
+fn machine() -> Result<Machine> {
+    let machine = Machine::new()?;
+    machine.write("etc/natd/natd.toml", CONFIGURATION)?;
+    make("install", &machine)?;
+    Ok(machine)
+}
+
+fn property(machine: &Machine, name: &str) -> Result<String> {
+    Ok(machine.sh(&format!("systemctl show --value -p {name} natd"))?.trim().to_owned())
+}
+
+#[test]
+fn it_serves_and_a_restart_loses_no_packet() -> Result<()> {
+    let mut machine = machine()?;
+    machine.boot()?;
+    ensure!(machine.sh("cat /etc/natd/natd.toml")? == CONFIGURATION, "it was overwritten");
+    // Returns when natd is ready.
+    machine.sh("systemctl enable --now natd")?;
+    let status = property(&machine, "StatusText")?;
+    ensure!(status.starts_with("NAT works"), "{status}");
+    let stream = machine.wires().stream()?;
+    stream.goes_on(20)?;
+    let mark = stream.mark();
+    machine.sh("systemctl restart natd")?;
+    stream.goes_on(20)?;
+    machine.sh("systemctl reload natd && systemctl is-active natd")?;
+    stream.goes_on(20)?;
+    ensure!(stream.sources() == [ADDRESS], "{:?}", stream.sources());
+    ensure!(stream.lost_since(mark)? == 0, "datagrams were lost");
+    let log = machine.sh("journalctl -u natd --no-pager -o cat")?;
+    ensure!(log.contains("configuration reloaded") && !log.contains("ERROR"), "{log}");
+    // Inside its sandbox it could write what brings NAT back after a reboot.
+    ensure!(machine.sh("cat /etc/rc.local")?.contains("natd: begin"), "rc.local was not written");
+
+    machine.cut_power()?;
+    let stream = machine.wires().stream()?;
+    machine.boot()?;
+    stream.goes_on(20)?;
+    ensure!(stream.sources() == [ADDRESS], "{:?}", stream.sources());
+    until("natd says that NAT works", || {
+        property(&machine, "StatusText").is_ok_and(|status| status.starts_with("NAT works"))
+    });
+    ensure!(property(&machine, "NRestarts")? == "0", "it was restarted");
+    Ok(())
+}
+
+#[test]
+fn one_that_hangs_is_started_again() -> Result<()> {
+    let mut machine = machine()?;
+    machine.write("etc/systemd/system/natd.service.d/short.conf", "[Service]\nWatchdogSec=2\n")?;
+    machine.boot()?;
+    machine.sh("systemctl start natd")?;
+    let first = property(&machine, "MainPID")?;
+    // For longer than the watchdog waits it is well: ticks are 30 s apart.
+    machine.sh("sleep 5")?;
+    ensure!(property(&machine, "MainPID")? == first, "it was killed though it was well");
+    machine.sh(&format!("kill -STOP {first}"))?;
+    until("another natd runs", || {
+        property(&machine, "MainPID").is_ok_and(|pid| pid != first && pid != "0")
+            && property(&machine, "ActiveState").is_ok_and(|state| state == "active")
+    });
+    Ok(())
+}
+
+#[test]
+fn what_install_puts_there_uninstall_takes_away() -> Result<()> {
+    let machine = Machine::new()?;
+    make("install", &machine)?;
+    let layer = machine.layer();
+    let configuration = std::fs::read_to_string(layer.join("etc/natd/natd.toml"))?;
+    ensure!(configuration.contains("provider"), "{configuration}");
+    let unit = std::fs::read_to_string(layer.join("etc/systemd/system/natd.service"))?;
+    ensure!(unit.starts_with("[Unit]") && unit.contains("ExecStart=/usr/bin/natd run"), "{unit}");
+    make("uninstall", &machine)?;
+    for (path, stays) in [
+        ("usr/bin/natd", false),
+        ("etc/systemd/system/natd.service", false),
+        ("etc/natd/natd.toml", true),
+    ] {
+        ensure!(layer.join(path).exists() == stays, "{path}");
+    }
+    Ok(())
+}
