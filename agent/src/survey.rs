@@ -74,6 +74,11 @@ pub(crate) async fn ask(
     let asked = own.union(wanted);
     let (interfaces, tables) = join!(provider.interfaces(), provider.route_tables(&asked));
     let (interfaces, mut tables) = (interfaces?, tables?);
+    if !tables.missing.is_empty() && !own.subnets.is_subset(&wanted.subnets) {
+        // The own subnets are asked for to judge loops. That no table serves one of them is a
+        // problem only for who wants it served.
+        tables.missing = provider.route_tables(wanted).await?.missing;
+    }
     let seen: BTreeSet<_> = tables.found.iter().map(|table| table.facts().id.clone()).collect();
     let ids = touched
         .iter()

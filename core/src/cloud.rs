@@ -43,6 +43,9 @@ pub enum OwnSubnet {
     Loops,
     /// A public address on the egress interface outranks the table, so nothing loops if there is one.
     PublicAddressOutranks,
+    /// The table only tells hosts their routes (by DHCP), and this machine's own are its own affair:
+    /// nothing loops.
+    HostsDecide,
 }
 
 /// One private address of an interface, with the public one that the cloud maps to it.

@@ -256,12 +256,15 @@ fn loops(instance: &Instance, egress: &InterfaceFacts, table: &TableFacts) -> bo
     match instance.own_subnet {
         OwnSubnet::Loops => own,
         OwnSubnet::PublicAddressOutranks => own && !has_public,
+        OwnSubnet::HostsDecide => false,
     }
 }
 
 fn loop_refused(instance: &Instance, egress: &InterfaceFacts, table: &TableFacts) -> Error {
     let advice = match instance.own_subnet {
-        OwnSubnet::Loops => "give the private hosts a subnet and a route table of their own",
+        OwnSubnet::Loops | OwnSubnet::HostsDecide => {
+            "give the private hosts a subnet and a route table of their own"
+        }
         OwnSubnet::PublicAddressOutranks => {
             "give the egress interface a public address, or the private hosts a subnet of their own"
         }

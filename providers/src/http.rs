@@ -44,6 +44,11 @@ impl Http {
         Self::build(builder, patience)
     }
 
+    /// For an API whose certificate is not verified, by the operator's word.
+    pub(crate) fn unverified(patience: Patience) -> Result<Self> {
+        Self::build(Client::builder().tls_danger_accept_invalid_certs(true), patience)
+    }
+
     /// For a metadata service, which is a neighbour and never behind a proxy.
     pub(crate) fn neighbour(patience: Patience) -> Result<Self> {
         Self::build(Client::builder().no_proxy(), patience)

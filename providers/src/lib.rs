@@ -6,6 +6,7 @@ mod http;
 pub mod huawei;
 pub mod kind;
 mod metadata;
+pub mod openstack;
 pub mod patience;
 pub mod plugin;
 
@@ -20,7 +21,8 @@ use natd_core::{
 use kind::Kind;
 
 /// The clouds that this version of natd has. A new one is a folder and a line here.
-const CLOUDS: &[&dyn Kind] = &[&aws::Ec2, &huawei::Cloud, &plugin::Program];
+const CLOUDS: &[&dyn Kind] =
+    &[&aws::Ec2, &huawei::Cloud, &openstack::Cloud, &plugin::Program];
 
 /// Their names, as `provider` in the configuration takes them.
 #[must_use]
