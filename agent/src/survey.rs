@@ -74,7 +74,7 @@ pub(crate) async fn ask(
     let asked = own.union(wanted);
     let (interfaces, tables) = join!(provider.interfaces(), provider.route_tables(&asked));
     let (interfaces, mut tables) = (interfaces?, tables?);
-    if !tables.missing.is_empty() && !own.subnets.is_subset(&wanted.subnets) {
+    if !tables.missing.is_empty() && !instance.subnets.is_subset(&wanted.subnets) {
         // The own subnets are asked for to judge loops. That no table serves one of them is a
         // problem only for who wants it served.
         tables.missing = provider.route_tables(wanted).await?.missing;
