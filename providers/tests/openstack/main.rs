@@ -1,0 +1,17 @@
+//! The OpenStack provider against canned answers of Keystone, Neutron and the metadata service.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests say what they expect and panic where it isn't so"
+)]
+
+mod cloud;
+mod configuration;
+mod errors;
+mod identity;
+mod source_check;
+mod tables;
+mod token;
+mod writing;
