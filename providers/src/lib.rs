@@ -21,8 +21,7 @@ use natd_core::{
 use kind::Kind;
 
 /// The clouds that this version of natd has. A new one is a folder and a line here.
-const CLOUDS: &[&dyn Kind] =
-    &[&aws::Ec2, &huawei::Cloud, &openstack::Cloud, &plugin::Program];
+const CLOUDS: &[&dyn Kind] = &[&aws::Ec2, &huawei::Cloud, &openstack::Cloud, &plugin::Program];
 
 /// Their names, as `provider` in the configuration takes them.
 #[must_use]

@@ -98,15 +98,14 @@ fn login(settings: &Settings) -> Result<Value> {
 
 fn by_application(settings: &Settings) -> Result<Value> {
     let secret = &settings.needed("application_credential_secret")?.text;
-    let credential = match settings.get(&["application_credential_id"]) {
-        Some(id) => json!({ "id": id.text, "secret": secret }),
-        None => {
-            let name = settings.get(&["application_credential_name"]);
-            let name = match name {
-                Some(name) => name,
-                None => settings.needed("application_credential_id")?,
-            };
+    let id = settings.get(&["application_credential_id"]);
+    let credential = match (id, settings.get(&["application_credential_name"])) {
+        (None, Some(name)) => {
             json!({ "name": name.text, "secret": secret, "user": user(settings)? })
+        }
+        _ => {
+            let id = settings.needed("application_credential_id")?;
+            json!({ "id": id.text, "secret": secret })
         }
     };
     // It has its project: a scope beside it is an error.
@@ -120,15 +119,14 @@ fn by_password(settings: &Settings) -> Result<Value> {
     if let Some(user) = user.as_object_mut() {
         user.insert("password".to_owned(), json!(settings.needed("password")?.text));
     }
-    let project = match settings.get(&["project_id", "tenant_id"]) {
-        Some(id) => json!({ "id": id.text }),
-        None => {
-            let name = match settings.get(&["project_name", "tenant_name"]) {
-                Some(name) => name,
-                None => settings.needed("project_name")?,
-            };
-            json!({ "name": name.text, "domain": domain(settings, "project") })
-        }
+    let project = if let Some(id) = settings.get(&["project_id", "tenant_id"]) {
+        json!({ "id": id.text })
+    } else {
+        let name = match settings.get(&["project_name", "tenant_name"]) {
+            Some(name) => name,
+            None => settings.needed("project_name")?,
+        };
+        json!({ "name": name.text, "domain": domain(settings, "project") })
     };
     Ok(json!({ "auth": {
         "identity": { "methods": ["password"], "password": { "user": user } },

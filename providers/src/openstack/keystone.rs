@@ -106,7 +106,7 @@ fn token(access: &Access, answer: &Answer) -> Result<Token> {
     Ok(Token {
         text: Secret::from(text),
         neutron: versioned(match &access.endpoint {
-            Some(url) => url.clone(),
+            Some(url) => url,
             None => neutron(access, &token.catalog)?,
         }),
         lifetime: lifetime.try_into().unwrap_or_default(),
@@ -114,7 +114,7 @@ fn token(access: &Access, answer: &Answer) -> Result<Token> {
 }
 
 /// The one endpoint of type `network` for interface and region.
-fn neutron(access: &Access, catalog: &[Service]) -> Result<String> {
+fn neutron<'a>(access: &Access, catalog: &'a [Service]) -> Result<&'a str> {
     let refused = |cause: String, advice: String| {
         Err(Error::new(Kind::Invalid, "find Neutron in Keystone's catalogue", cause)
             .with_advice(advice))
@@ -146,7 +146,7 @@ fn neutron(access: &Access, catalog: &[Service]) -> Result<String> {
         (None, _) => None,
     };
     match (chosen, &access.region) {
-        (Some(endpoint), _) => Ok(endpoint.url.clone()),
+        (Some(endpoint), _) => Ok(&endpoint.url),
         (None, Some(region)) => refused(
             format!("it has no region {region}"),
             format!("set openstack.region or region_name to one of: {}", list(there)),
@@ -163,7 +163,7 @@ fn list(names: BTreeSet<&str>) -> String {
 }
 
 /// The catalogue has Neutron's root, an override may have the version too.
-fn versioned(url: String) -> String {
+fn versioned(url: &str) -> String {
     let url = url.trim_end_matches('/');
     if url.ends_with("/v2.0") { url.to_owned() } else { format!("{url}/v2.0") }
 }

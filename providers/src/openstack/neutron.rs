@@ -123,11 +123,7 @@ impl Neutron {
         if answer.status == StatusCode::PRECONDITION_FAILED && revision.is_some() {
             return Ok(Written::Stale);
         }
-        if answer.status.is_success() {
-            Ok(Written::Done)
-        } else {
-            Err(self.refused(&call, &answer))
-        }
+        if answer.status.is_success() { Ok(Written::Done) } else { Err(refused(&call, &answer)) }
     }
 
     /// Whether an extension is loaded; asked once.
@@ -150,7 +146,7 @@ impl Neutron {
     async fn read(&self, call: &Call<'_>, query: &[(&str, &str)]) -> Result<Value> {
         let answer = self.call(call, query, None, None).await?;
         if !answer.status.is_success() {
-            return Err(self.refused(call, &answer));
+            return Err(refused(call, &answer));
         }
         serde_json::from_slice(&answer.body).map_err(|error| nonsense(call.doing, error))
     }
@@ -175,7 +171,7 @@ impl Neutron {
             if answer.status.is_success() {
                 return Ok(answer);
             }
-            match self.refused(call, &answer) {
+            match refused(call, &answer) {
                 error if error.kind().is_transient() => Err(error),
                 _ => Ok(answer),
             }
@@ -191,10 +187,6 @@ impl Neutron {
         })
     }
 
-    fn refused(&self, call: &Call<'_>, answer: &Answer) -> Error {
-        errors::neutron(call.action, call.doing, "Neutron", answer)
-    }
-
     fn may_be_the_token(&self, action: Action) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.get(&action).is_none_or(|since| since.elapsed() > RULE_IS_MISSING)
@@ -208,6 +200,10 @@ impl Neutron {
             refused.remove(&action);
         }
     }
+}
+
+fn refused(call: &Call<'_>, answer: &Answer) -> Error {
+    errors::neutron(call.action, call.doing, "Neutron", answer)
 }
 
 fn request(

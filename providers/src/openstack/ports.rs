@@ -78,7 +78,7 @@ async fn floating_ips(neutron: &Neutron, ports: &[Port]) -> Result<Floating> {
     };
     Ok(listed
         .into_iter()
-        .filter_map(|ip| Some(((ip.port_id?, ip.fixed_ip_address?), ip.floating_ip_address)))
+        .filter_map(|ip| Some(((ip.port_id?, ip.fixed_ip_address?), ip.address)))
         .collect())
 }
 

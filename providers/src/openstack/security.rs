@@ -57,8 +57,8 @@ async fn rules(
 
 /// What the groups of a port let through together: they only ever add. Without port security, all.
 pub(super) fn of_port(groups: &Groups, port: &Port) -> SecurityRules {
-    let unchecked = port.port_security_enabled == Some(false)
-        || (port.port_security_enabled.is_none() && port.security_groups.is_empty());
+    let unchecked = port.security == Some(false)
+        || (port.security.is_none() && port.security_groups.is_empty());
     if unchecked {
         let all = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
         return SecurityRules { inbound: all.into(), inbound_by_reference: false, outbound: true };

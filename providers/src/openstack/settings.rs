@@ -172,13 +172,12 @@ fn shown(file: &CloudsFile) -> String {
 }
 
 fn nothing_there(file: &CloudsFile, environment: &Environment) -> Error {
-    let cause = match &file.path {
-        Some(path) => format!("{} has no clouds", path.display()),
-        None => {
-            let folders: Vec<String> =
-                environment.folders.iter().map(|folder| folder.display().to_string()).collect();
-            format!("there is no clouds.yaml in {} and OS_AUTH_URL is not set", folders.join(", "))
-        }
+    let cause = if let Some(path) = &file.path {
+        format!("{} has no clouds", path.display())
+    } else {
+        let folders: Vec<String> =
+            environment.folders.iter().map(|folder| folder.display().to_string()).collect();
+        format!("there is no clouds.yaml in {} and OS_AUTH_URL is not set", folders.join(", "))
     };
     Error::new(Kind::Invalid, DOING, cause)
         .with_advice("write /etc/openstack/clouds.yaml, or name one in openstack.clouds_file")

@@ -58,13 +58,13 @@ pub(super) struct SourceCheck {
 
 /// Whether Neutron drops packets that are neither from nor to the port's own addresses.
 pub(super) fn is_on(port: &Port) -> bool {
-    port.port_security_enabled != Some(false)
+    port.security != Some(false)
         && !pairs(port).iter().any(|pair| opens_all(pair, port.mac_address))
 }
 
 /// What switching the check off overwrites: nothing, if it is done by a pair that is added.
 pub(super) fn settings(kind: OpenstackSourceCheck, port: &Port) -> Option<CheckSettings> {
-    let on = port.port_security_enabled == Some(true);
+    let on = port.security == Some(true);
     (kind == OpenstackSourceCheck::PortSecurity && on)
         .then(|| serde_json::to_value(saved(port)).ok().map(CheckSettings))
         .flatten()
@@ -177,7 +177,7 @@ impl SourceCheck {
 /// security and what it had.
 fn on(port: &Port, earlier: Option<&Saved>) -> Map<String, Value> {
     let mut fields = Map::new();
-    if port.port_security_enabled != Some(false) {
+    if port.security != Some(false) {
         let stays = |pair: &&Value| !opens_all(pair, port.mac_address);
         let pairs: Vec<&Value> = pairs(port).iter().filter(stays).collect();
         fields.insert("allowed_address_pairs".to_owned(), json!(pairs));
@@ -198,7 +198,7 @@ fn on(port: &Port, earlier: Option<&Saved>) -> Map<String, Value> {
 
 /// Everything that keeps port security on has to go with it, in one request.
 fn without_security(doing: &str, port: &Port, noted: Option<&Saved>) -> Result<Map<String, Value>> {
-    if port.port_security_enabled.is_none() {
+    if port.security.is_none() {
         let cause = "this Neutron has no port security (extension port-security)";
         return Err(Error::new(Kind::Unsupported, doing, cause)
             .with_advice("set openstack.source_check = \"address_pairs\""));

@@ -67,13 +67,13 @@ impl AddressTable {
         match self.sort {
             Sort::Router => {
                 let call = Call { action: Action::ShowRouter, doing, path: &path };
-                let router: Router = self.api.show(call, "router").await?;
-                let routes = router.routes.ok_or_else(|| {
+                let shown: Router = self.api.show(call, "router").await?;
+                let routes = shown.routes.ok_or_else(|| {
                     let cause = "this Neutron has no routes on routers (extension extraroute)";
                     Error::new(Kind::Unsupported, doing, cause)
                         .with_advice("set openstack.routes = \"host_routes\"")
                 })?;
-                Ok(Current { routes, revision: router.revision_number })
+                Ok(Current { routes, revision: shown.revision_number })
             }
             Sort::Subnet => {
                 let call = Call { action: Action::ShowSubnet, doing, path: &path };
@@ -163,14 +163,13 @@ impl AddressTable {
     /// The address by which hosts or router reach a port.
     async fn address_of(&self, doing: &str, id: &InterfaceId) -> Result<IpAddr> {
         let asked;
-        let port = match self.ports.iter().find(|port| port.id == *id) {
-            Some(port) => port,
-            None => {
-                let path = format!("ports/{id}");
-                let call = Call { action: Action::ShowPort, doing, path: &path };
-                asked = self.api.show::<Port>(call, "port").await?;
-                &asked
-            }
+        let port = if let Some(port) = self.ports.iter().find(|port| port.id == *id) {
+            port
+        } else {
+            let path = format!("ports/{id}");
+            let call = Call { action: Action::ShowPort, doing, path: &path };
+            asked = self.api.show::<Port>(call, "port").await?;
+            &asked
         };
         let reached = port.fixed_ips.iter().find(|ip| self.reached.contains(&ip.subnet_id));
         reached.map(|ip| ip.ip_address).ok_or_else(|| {

@@ -20,7 +20,8 @@ pub(super) struct Port {
     /// `None` without the extension. As they are, so that others' can be written back verbatim.
     pub(super) allowed_address_pairs: Option<Vec<Value>>,
     /// `None` without the extension.
-    pub(super) port_security_enabled: Option<bool>,
+    #[serde(rename = "port_security_enabled")]
+    pub(super) security: Option<bool>,
     pub(super) revision_number: Option<u64>,
     #[serde(default)]
     pub(super) created_at: Option<String>,
@@ -99,7 +100,8 @@ pub(super) struct ExtraRoute {
 pub(super) struct FloatingIp {
     pub(super) port_id: Option<InterfaceId>,
     pub(super) fixed_ip_address: Option<IpAddr>,
-    pub(super) floating_ip_address: IpAddr,
+    #[serde(rename = "floating_ip_address")]
+    pub(super) address: IpAddr,
 }
 
 /// A security group rule.
