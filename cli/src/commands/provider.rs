@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use natd_agent::lock::Lock;
+use natd_agent::{links::Netlink, lock::Lock};
 use natd_core::{
-    desired::tables_to_ask_for,
+    desired::{route_target, tables_to_ask_for},
     error::{Error, Kind},
+    host::Links as _,
     model::RouteTableId,
 };
 use natd_providers::{
@@ -70,7 +71,9 @@ pub async fn check(common: &Common, table: Option<RouteTableId>) -> Result<Exit,
     let selected = tables_to_ask_for(&config);
     let mut promises = contract::read(provider.as_ref(), &selected).await;
     if let Some(table) = &table {
-        let scratch = Scratch::choose(provider.as_ref(), table, PATIENCE).await?;
+        let network = Netlink::default().network().await?;
+        let target = route_target(&config, &network)?.mac;
+        let scratch = Scratch::choose(provider.as_ref(), table, target, PATIENCE).await?;
         promises.extend(contract::write(provider.as_ref(), &scratch).await);
     }
     let permissions = kind

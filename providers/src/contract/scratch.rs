@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use natd_core::{
     cloud::{Provider, TableFacts},
     error::{Error, Kind, Result},
-    model::{InterfaceId, NextHop, RouteTableId},
+    model::{InterfaceId, MacAddress, NextHop, RouteTableId},
 };
 
 use super::reading::of_ids;
@@ -26,8 +26,10 @@ const DOCUMENTATION: [&str; 6] = [
 pub struct Scratch {
     /// The table.
     pub table: RouteTableId,
-    /// The interfaces of this machine that routes may target, the usual one first.
-    pub targets: Vec<InterfaceId>,
+    /// The interface of this machine that its routes target.
+    pub target: InterfaceId,
+    /// Its other interfaces.
+    pub others: Vec<InterfaceId>,
     /// Two destinations to which the table has no route of anybody's.
     pub destinations: [Ipv4Net; 2],
     /// For how long a change may stay invisible in the cloud's answers.
@@ -35,13 +37,15 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Documentation addresses that are free in the table, and all interfaces of the machine.
+    /// Documentation addresses that are free in the table, and all interfaces of the machine. `target`
+    /// is the Ethernet address of the one that routes target.
     ///
     /// # Errors
-    /// `NotFound` without the table, `Conflict` where nothing is free, and of the cloud.
+    /// `NotFound` without the table or the interface, `Conflict` where nothing is free, and of the cloud.
     pub async fn choose(
         provider: &dyn Provider,
         table: &RouteTableId,
+        target: Option<MacAddress>,
         patience: Duration,
     ) -> Result<Self> {
         let answer = provider.route_tables(&of_ids(BTreeSet::from([table.clone()]))).await?;
@@ -58,9 +62,22 @@ impl Scratch {
             }
         };
         let interfaces = provider.interfaces().await?;
-        let targets: Vec<_> =
-            interfaces.iter().map(|interface| interface.facts().id.clone()).collect();
-        let ours: Vec<NextHop> = targets.iter().cloned().map(NextHop::Interface).collect();
+        let mut others: Vec<InterfaceId> = Vec::new();
+        let mut targets: Vec<InterfaceId> = Vec::new();
+        for interface in interfaces.iter().map(|interface| interface.facts()) {
+            let chosen = target.is_none_or(|target| target == interface.mac) && targets.is_empty();
+            if chosen { &mut targets } else { &mut others }.push(interface.id.clone());
+        }
+        let Some(target) = targets.pop() else {
+            return Err(Error::new(
+                Kind::NotFound,
+                "find the interface that routes target",
+                "the cloud lists none with its Ethernet address",
+            )
+            .with_advice("name it in routes.interface"));
+        };
+        let ours: Vec<NextHop> =
+            others.iter().chain([&target]).cloned().map(NextHop::Interface).collect();
         let mut free = DOCUMENTATION
             .iter()
             .filter_map(|net| net.parse::<Ipv4Net>().ok())
@@ -73,7 +90,8 @@ impl Scratch {
             )
             .with_advice("name another table"));
         };
-        Ok(Self { table: table.clone(), targets, destinations: [first, second], patience })
+        let destinations = [first, second];
+        Ok(Self { table: table.clone(), target, others, destinations, patience })
     }
 }
 /// Without a route, or with one that an earlier check left that was cut short.

@@ -46,7 +46,7 @@ pub async fn write(provider: &dyn Provider, scratch: &Scratch) -> Vec<Finding> {
     if let Err(breach) = cleared {
         findings.push(Finding::of(Promise::Remove, async { Err(breach) }).await);
     }
-    for id in &scratch.targets {
+    for id in [&scratch.target].into_iter().chain(&scratch.others) {
         let check = checking::both_ways(provider, id, scratch.patience);
         findings.push(Finding::of(Promise::CheckBothWays, check).await);
     }
@@ -69,9 +69,13 @@ impl Trial<'_> {
         second.into()
     }
 
-    fn target(&self) -> Result<NextHop, Breach> {
-        let target = self.scratch.targets.first();
-        target.map(|id| NextHop::Interface(id.clone())).ok_or_else(no_target)
+    fn target(&self) -> NextHop {
+        NextHop::Interface(self.scratch.target.clone())
+    }
+
+    /// The other interfaces as next hops. Not every cloud lets routes target each of them.
+    fn others(&self) -> impl Iterator<Item = NextHop> {
+        self.scratch.others.iter().cloned().map(NextHop::Interface)
     }
 
     fn is_scratch(&self, route: &Route) -> bool {
@@ -81,8 +85,7 @@ impl Trial<'_> {
     /// The table as it is before anything is written. What an earlier trial left that was cut
     /// short is cleared away; anything else at the scratch destinations is somebody's.
     async fn begin(&self) -> Result<TableFacts, Breach> {
-        let targets: Vec<NextHop> =
-            self.scratch.targets.iter().cloned().map(NextHop::Interface).collect();
+        let targets: Vec<NextHop> = self.others().chain([self.target()]).collect();
         let facts = self.table().await?.facts().clone();
         for route in facts.routes.iter().filter(|route| self.is_scratch(route)) {
             if !targets.contains(&route.next_hop) {
@@ -144,11 +147,11 @@ impl Trial<'_> {
     }
 
     async fn put_creates(&self) -> Result<(), Breach> {
-        self.put(self.first(), &self.target()?).await
+        self.put(self.first(), &self.target()).await
     }
 
     async fn put_twice(&self) -> Result<(), Breach> {
-        let target = self.target()?;
+        let target = self.target();
         self.put(self.first(), &target).await?;
         let once = self.table().await?.facts().clone();
         self.put(self.first(), &target).await?;
@@ -158,11 +161,10 @@ impl Trial<'_> {
         .await
     }
 
-    /// To the second interface and back, or to a target that the table has.
+    /// To a target that the table has and back, or to another interface.
     async fn put_replaces(&self, before: &TableFacts) -> Result<(), Breach> {
-        let target = self.target()?;
-        let second = self.scratch.targets.get(1).map(|id| NextHop::Interface(id.clone()));
-        let Some(other) = second.or_else(|| foreign_hops(before).into_iter().next()) else {
+        let target = self.target();
+        let Some(other) = foreign_hops(before).into_iter().chain(self.others()).next() else {
             return Err(Breach::NotTried(
                 "there is no second target: neither another interface nor a route of others"
                     .to_owned(),
@@ -185,8 +187,7 @@ impl Trial<'_> {
     }
 
     async fn put_refuses_nowhere(&self) -> Result<(), Breach> {
-        let Some(own) = self.scratch.targets.first() else { return Err(no_target()) };
-        let nowhere = made_up(own.as_str())
+        let nowhere = made_up(self.scratch.target.as_str())
             .parse()
             .map_err(|error| Breach::NotTried(format!("no id could be made up: {error}")))?;
         let destination = self.second();
@@ -206,7 +207,7 @@ impl Trial<'_> {
 
     /// Two snapshots; what is written through one is news to the other.
     async fn stale_snapshot(&self) -> Result<(), Breach> {
-        let (target, destination) = (self.target()?, self.first());
+        let (target, destination) = (self.target(), self.first());
         self.table().await?.remove(destination).await?;
         self.shows(destination, None).await?;
         let (absent, other) = (self.table().await?, self.table().await?);
@@ -229,7 +230,7 @@ impl Trial<'_> {
     }
 
     async fn concurrent_writers(&self) -> Result<(), Breach> {
-        let target = self.target()?;
+        let target = self.target();
         let (one, other) = (self.table().await?, self.table().await?);
         try_join(one.put(self.first(), &target), other.put(self.second(), &target)).await?;
         self.shows(self.first(), Some(&target)).await?;
@@ -241,7 +242,7 @@ impl Trial<'_> {
     }
 
     async fn remove(&self) -> Result<(), Breach> {
-        self.put(self.first(), &self.target()?).await?;
+        self.put(self.first(), &self.target()).await?;
         self.table().await?.remove(self.first()).await?;
         self.shows(self.first(), None).await
     }
@@ -269,10 +270,6 @@ impl Trial<'_> {
         })
         .await
     }
-}
-
-fn no_target() -> Breach {
-    Breach::NotTried("no interface of this machine was named as a target".to_owned())
 }
 
 /// The targets of others' static routes, each once.

@@ -18,8 +18,8 @@ async fn findings(model: &Model) -> Vec<Finding> {
     };
     let scratch = Scratch {
         table: "rtb-private-00000001".parse().expect("an id"),
-        targets: ["eni-00000000a".parse().expect("an id"), "eni-00000000b".parse().expect("an id")]
-            .into(),
+        target: "eni-00000000a".parse().expect("an id"),
+        others: ["eni-00000000b".parse().expect("an id")].into(),
         destinations: ["192.0.2.0/25", "192.0.2.128/25"].map(|net| net.parse().expect("a net")),
         patience: Duration::ZERO,
     };

@@ -208,7 +208,8 @@ async fn keys_that_are_refused_for_good_are_an_error_and_no_loop() {
         assert_eq!((error.kind(), error.code()), (Kind::Denied, Some("APIGW.0301")));
         assert!(error.to_string().contains("request request-7"), "{error}");
         assert!(error.advice().expect("advice").contains("agency"), "{error}");
-        assert_eq!(cloud.requests().await.len() - before, 1);
+        // Good keys may be doubted for a moment: they are tried once more, and then no more.
+        assert_eq!(cloud.requests().await.len() - before, 2);
     }
 }
 
