@@ -23,7 +23,7 @@ const NFTABLES_GROUP: u32 = 7;
 
 /// `NFT_MSG_NEWSETELEM` and `NFT_MSG_DELSETELEM` of `NFNL_SUBSYS_NFTABLES`
 /// (`include/uapi/linux/netfilter/nf_tables.h`, `nfnetlink.h`).
-const ELEMENT_MESSAGES: [u16; 2] = [10 << 8 | 12, 10 << 8 | 14];
+const ELEMENT_MESSAGES: [u16; 2] = [0x0a0c, 0x0a0e];
 
 /// More messages than a socket's default receive buffer holds.
 const MOST_PENDING: usize = 1024;
@@ -126,7 +126,7 @@ fn subscribe(protocol: isize, groups: &[u32]) -> io::Result<TokioSocket> {
 async fn arrival(socket: &TokioSocket) -> Option<Vec<u8>> {
     let mut datagram = Vec::with_capacity(DATAGRAM);
     match socket.recv(&mut datagram).await {
-        Ok(_) => Some(datagram),
+        Ok(()) => Some(datagram),
         Err(error) => {
             if !is_overflow(&error) {
                 // Not known to happen; if it does, looking once a second is right and spinning is

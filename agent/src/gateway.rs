@@ -232,9 +232,10 @@ impl Gateway {
             chosen: self.firewall.reason.clone(),
             forwards,
             forwards_ipv6_by_interface: self.host.sysctl.read(&by_interface)?.is_some(),
-            listening: match self.config.nat.forward.is_empty() {
-                true => BTreeSet::new(),
-                false => self.host.links.listening().await?,
+            listening: if self.config.nat.forward.is_empty() {
+                BTreeSet::new()
+            } else {
+                self.host.links.listening().await?
             },
             memory: survey::memory(),
             boot: self.host.boot.facts(),

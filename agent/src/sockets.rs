@@ -1,4 +1,4 @@
-//! The TCP ports at which programs of this host listen, from `/proc/net/tcp` (proc_net_tcp).
+//! The TCP ports at which programs of this host listen, from `/proc/net/tcp`.
 
 use std::{collections::BTreeSet, fs, io};
 

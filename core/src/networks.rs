@@ -125,10 +125,14 @@ mod tests {
 
     use super::*;
 
+    fn low_v4(low: u16) -> IpAddr {
+        let [high, low] = low.to_be_bytes();
+        IpAddr::from([10, 7, high, low])
+    }
+
     fn nets() -> impl Strategy<Value = Vec<IpNet>> {
-        let v4 = (any::<u16>(), 16..=32_u8).prop_map(|(low, length)| {
-            IpNet::new(IpAddr::from([10, 7, (low >> 8) as u8, low as u8]), length).expect("a block")
-        });
+        let v4 = (any::<u16>(), 16..=32_u8)
+            .prop_map(|(low, length)| IpNet::new(low_v4(low), length).expect("a block"));
         let v6 = (any::<u16>(), 100..=128_u8).prop_map(|(low, length)| {
             IpNet::new(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, low]), length).expect("a block")
         });
@@ -140,7 +144,7 @@ mod tests {
         fn merged_blocks_hold_the_same_addresses(nets in nets(), low: u16) {
             let networks: Networks = nets.iter().copied().collect();
             for address in [
-                IpAddr::from([10, 7, (low >> 8) as u8, low as u8]),
+                low_v4(low),
                 IpAddr::from([10, 8, 0, 1]),
                 IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, low]),
             ] {

@@ -61,9 +61,7 @@ async fn assert_damage(firewall: &dyn Firewall, tampering: &str, expected: Optio
     firewall.load(&rendering).await.expect("loads over anything");
     assert_intact(firewall, &rendering).await;
     run(tampering).await;
-    let loaded = firewall.loaded(Depth::Elements).await.unwrap_or_else(|error| {
-        panic!("{tampering}: {error}");
-    });
+    let loaded = firewall.loaded(Depth::Elements).await.expect(tampering);
     match expected {
         None => assert_eq!(loaded, None, "{tampering}"),
         Some(words) => {

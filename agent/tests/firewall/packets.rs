@@ -102,7 +102,7 @@ impl Lab {
         let list = self.gateway.sh("conntrack -L 2>/dev/null; conntrack -L -f ipv6 2>/dev/null");
         let reply = |source: &&str| {
             let line = list.lines().find(|line| line.contains(&format!("src={source} ")));
-            let line = line.unwrap_or_else(|| panic!("{source} is not in {list}"));
+            let line = line.expect("each has a flow");
             line.rsplit("dst=")
                 .next()
                 .and_then(|rest| rest.split(' ').next())
@@ -141,9 +141,9 @@ fn holds_many_sources(firewall: &dyn Firewall, blocks: Blocks) {
     assert!(!pings(&lab.client, &format!("-I {outside} 198.51.100.2")), "not one of the sources");
 
     // Over itself, and from there to fewer: nothing is left over.
-    let fewer = Ruleset { sources: ruleset(&many[1..]).sources, ..rules };
+    let fewer = Ruleset { sources: ruleset(many.split_at(1).1).sources, ..rules };
     lab.load(firewall, &fewer.render_with(firewall.kind(), blocks));
-    assert!(!pings(&lab.client, &format!("-I {} 198.51.100.2", members[0])), "not any more");
+    assert!(!pings(&lab.client, &format!("-I {} 198.51.100.2", address(0))), "not any more");
     lab.gateway.block_on(async || {
         firewall.unload().await.expect("unloads");
         assert_eq!(firewall.loaded(Depth::Elements).await.expect("readable"), None);
@@ -155,12 +155,13 @@ fn keeps_each_client_on_one_address_of_the_pool(firewall: &dyn Firewall) {
     let clients: Vec<String> = (50..74).map(|last| format!("10.10.2.{last}")).collect();
     let clients: Vec<&str> = clients.iter().map(String::as_str).collect();
     let lab = Lab::new(&clients);
-    let pool = [1, 11, 12, 13].map(|last| std::net::Ipv4Addr::new(198, 51, 100, last));
-    for address in &pool[1..] {
+    let [own, others @ ..] =
+        [1, 11, 12, 13].map(|last| std::net::Ipv4Addr::new(198, 51, 100, last));
+    for address in &others {
         lab.gateway.sh(&format!("ip addr add {address}/24 dev eth0"));
     }
     let rules = Ruleset {
-        translation: Translation::Snat(Pool::new(pool[0], pool[1..].iter().copied())),
+        translation: Translation::Snat(Pool::new(own, others)),
         exclude: Networks::default(),
         ..ruleset(&["10.10.0.0/16"])
     };
@@ -272,7 +273,7 @@ fn forwards_ports(firewall: &dyn Firewall) {
 fn mss(of: &Namespace) -> u32 {
     let info = of.sh("ss -Htin state established");
     let size = info.split_whitespace().find_map(|word| word.strip_prefix("mss:"));
-    size.unwrap_or_else(|| panic!("no mss in {info}")).parse().expect("a size")
+    size.expect("a size").parse().expect("a number")
 }
 
 fn clamps_the_segment_size(firewall: &dyn Firewall) {
@@ -280,8 +281,7 @@ fn clamps_the_segment_size(firewall: &dyn Firewall) {
     lab.gateway.sh("ip link set eth0 mtu 1300");
     let listener =
         lab.server.run(|| std::net::TcpListener::bind("198.51.100.2:80").expect("a port"));
-    let mut sizes = Vec::new();
-    for clamp_mss in [false, true] {
+    let sizes = [false, true].map(|clamp_mss| {
         let rules = Ruleset {
             translation: Translation::to([198, 51, 100, 1].into()),
             clamp_mss,
@@ -291,11 +291,13 @@ fn clamps_the_segment_size(firewall: &dyn Firewall) {
         let client =
             lab.client.run(|| std::net::TcpStream::connect("198.51.100.2:80").expect("up"));
         let (server, _) = listener.accept().expect("a connection");
-        sizes.push((mss(&lab.server), mss(&lab.client)));
+        let sizes = (mss(&lab.server), mss(&lab.client));
         drop((client, server));
-    }
-    assert!(sizes[0].0 > 1260, "{sizes:?}");
-    assert!(sizes[1].0 <= 1260 && sizes[1].1 <= 1260, "{sizes:?}");
+        sizes
+    });
+    let [(unclamped, _), clamped] = sizes;
+    assert!(unclamped > 1260, "{sizes:?}");
+    assert!(clamped.0 <= 1260 && clamped.1 <= 1260, "{sizes:?}");
 }
 
 /// The same by each back end.

@@ -172,7 +172,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
     let rendering = ruleset.render_with(facts.firewall, facts.blocks);
     desired.warnings.extend(costs(&ruleset, &rendering));
     let chosen = facts.chosen.clone();
-    let rules = Rules { rendering, ruleset, egress_address, chosen };
+    let rules = Rules { ruleset, rendering, egress_address, chosen };
     desired.persistence = persistence(config, facts, &rules, &desired.sysctls);
     desired.rules = Some(rules);
     Ok(desired)

@@ -103,7 +103,8 @@ pub(super) fn own(file: &str) -> Option<String> {
     let mut chains: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
     for (table, lines) in sections(file) {
         for line in lines {
-            let line = without_counts(line);
+            // Some versions of iptables-save put comments in quotes.
+            let line = without_counts(line).replace('"', "");
             let chain = line.trim_start_matches(':').trim_start_matches("-A ").split(' ').next();
             chains.entry((table, chain.unwrap_or_default().to_owned())).or_default().push(line);
         }
@@ -226,7 +227,7 @@ COMMIT
         let saved = "*nat
 :PREROUTING ACCEPT [3:180]
 :NATD-POST-x - [7:420]
-[1:60] -A POSTROUTING -o eth0 -m comment --comment natd:d:3/3 -j NATD-POST-x
+[1:60] -A POSTROUTING -o eth0 -m comment --comment \"natd:d:3/3\" -j NATD-POST-x
 COMMIT
 *filter
 :NATD-INV-x - [9:9]

@@ -135,9 +135,10 @@ impl From<Ports> for String {
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_range() {
-            true => f.pad(&format!("{}-{}", self.first, self.last)),
-            false => f.pad(&self.first.to_string()),
+        if self.is_range() {
+            f.pad(&format!("{}-{}", self.first, self.last))
+        } else {
+            f.pad(&self.first.to_string())
         }
     }
 }
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(ports.to_string(), "8000-8100");
         assert_eq!("443".parse::<Ports>().expect("a port").to_string(), "443");
         assert_eq!(ports.moved_to(65500), None);
-        assert_eq!(ports.moved_to(9000).map(|ports| ports.last()), Some(9100));
+        assert_eq!(ports.moved_to(9000).map(Ports::last), Some(9100));
     }
 
     #[test]

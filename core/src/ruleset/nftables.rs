@@ -155,7 +155,7 @@ fn chains(ruleset: &Ruleset) -> Vec<Chain> {
     let chains = [
         Chain { name: "forward", rules: view.forward() },
         Chain { name: "invalid", rules: view.invalid() },
-        Chain { name: "new", rules: view.new() },
+        Chain { name: "new", rules: view.unserved() },
         Chain { name: "prerouting", rules: view.prerouting() },
         Chain { name: "postrouting", rules: view.postrouting() },
     ];
@@ -217,7 +217,7 @@ impl<'a> View<'a> {
         let families = ruleset.families().into_iter();
         families
             .map(|family| {
-                let (from, unless) = (self.from_sources(family), self.unless_excluded(family));
+                let (from, unless) = (by_sources(family), self.unless_excluded(family));
                 format!("iifname {ingress} oifname {egress} {from}{unless} drop")
             })
             .collect()
@@ -225,7 +225,7 @@ impl<'a> View<'a> {
 
     /// What isn't served: of others, or by ways that natd doesn't serve. What somebody has
     /// redirected (DNAT), natd or another, is meant to come.
-    fn new(&self) -> Vec<String> {
+    fn unserved(&self) -> Vec<String> {
         let Self { ruleset, ingress, .. } = self;
         let shut = ruleset.shut.iter().flat_map(|family| {
             let (ip, sources) = (ip(*family), set_name("sources", *family));
@@ -281,7 +281,7 @@ impl<'a> View<'a> {
             })
             .collect();
         for family in ruleset.families() {
-            let (from, unless) = (self.from_sources(family), self.unless_excluded(family));
+            let (from, unless) = (by_sources(family), self.unless_excluded(family));
             let translation = match (&ruleset.translation, family) {
                 (Translation::Snat(pool), Family::V4) => match pool.addresses() {
                     [address] => format!("snat ip to {address}"),
@@ -297,16 +297,16 @@ impl<'a> View<'a> {
         rules
     }
 
-    fn from_sources(&self, family: Family) -> String {
-        format!("{} saddr @{}", ip(family), set_name("sources", family))
-    }
-
     fn unless_excluded(&self, family: Family) -> String {
         if !family.is_in(&self.ruleset.exclude) {
             return String::new();
         }
         format!(" {} daddr != @{}", ip(family), set_name("exclude", family))
     }
+}
+
+fn by_sources(family: Family) -> String {
+    format!("{} saddr @{}", ip(family), set_name("sources", family))
 }
 
 /// Each client to one of the addresses, always the same.

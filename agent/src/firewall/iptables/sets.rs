@@ -50,7 +50,7 @@ impl Sets {
         let there = self.names(doing).await?;
         let mut script = String::new();
         if there.contains(FRESH) {
-            script += &format!("destroy {FRESH}\n");
+            script.extend(["destroy ", FRESH, "\n"]);
         }
         let mut swap: Option<&str> = None;
         for line in text.lines() {
@@ -80,7 +80,7 @@ impl Sets {
         let script: String = there
             .iter()
             .filter(|name| !kept.contains(name.as_str()))
-            .map(|name| format!("destroy {name}\n"))
+            .flat_map(|name| ["destroy ", name, "\n"])
             .collect();
         if script.is_empty() {
             return Ok(());

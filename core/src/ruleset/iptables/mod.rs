@@ -249,7 +249,7 @@ impl<'a> Part<'a> {
         table.add(&own, format!(" -o {egress}"), Target::Goto(out.clone()));
         // From inside to a forwarded port: the private host would answer its client directly.
         for Forward { protocol, to, to_ports, .. } in forwards {
-            let ports = colon(to_ports);
+            let ports = colon(*to_ports);
             let matches = format!(" -d {to}/32 -p {protocol} -m {protocol} --dport {ports}");
             table.add(&hairpin, matches, Target::act(self.randomly("MASQUERADE".to_owned())));
         }
@@ -295,7 +295,7 @@ impl<'a> Part<'a> {
         let mut limited = Vec::new();
         for (number, forward) in forwards.iter().enumerate() {
             let Forward { protocol, ports, to, to_ports, from } = forward;
-            let dport = format!(" -p {protocol} -m {protocol} --dport {}", colon(ports));
+            let dport = format!(" -p {protocol} -m {protocol} --dport {}", colon(*ports));
             let target = if to_ports == ports {
                 format!("DNAT --to-destination {to}")
             } else if ports.is_range() {
@@ -327,7 +327,7 @@ impl<'a> Part<'a> {
 }
 
 /// As iptables writes a range.
-fn colon(ports: &super::Ports) -> String {
+fn colon(ports: super::Ports) -> String {
     if ports.is_range() { format!("{}:{}", ports.first(), ports.last()) } else { ports.to_string() }
 }
 
@@ -342,9 +342,10 @@ fn spread(
 ) -> Vec<(std::net::Ipv4Addr, std::net::Ipv4Addr, std::net::Ipv4Addr)> {
     let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     // Where the parts can't be equal, there are so many that it hardly matters.
-    let parts = match count.is_power_of_two() {
-        true => count,
-        false => count.saturating_mul(8).next_power_of_two().clamp(count, MOST_PARTS.max(count)),
+    let parts = if count.is_power_of_two() {
+        count
+    } else {
+        count.saturating_mul(8).next_power_of_two().clamp(count, MOST_PARTS.max(count))
     };
     let parts = parts.next_power_of_two();
     (0..parts)
