@@ -1,5 +1,5 @@
 //! What natd tells the service manager: that it is ready, how it is, that its loop still turns
-//! (sd_notify(3)). Without a service manager that asks, nothing is told.
+//! (`sd_notify(3)`). Without a service manager that asks, nothing is told.
 
 use std::time::Duration;
 

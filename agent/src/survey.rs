@@ -170,7 +170,7 @@ pub(crate) async fn observe(
     Ok(observed)
 }
 
-/// The machine's memory in bytes (`MemTotal` of proc_meminfo(5), in kibibytes).
+/// The machine's memory in bytes (`MemTotal` of `proc_meminfo(5)`, in kibibytes).
 pub(crate) fn memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;

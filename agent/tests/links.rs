@@ -12,7 +12,7 @@ use natd_agent::links::Netlink;
 use natd_core::{host::Links as _, model::InterfaceName, network::Network};
 
 /// On a machine that does much else, a list may be torn for as long as somebody changes it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn network(namespace: &Namespace) -> Network {
     namespace.block_on(async || Netlink::new(PATIENCE).network().await).expect("the kernel answers")

@@ -202,7 +202,7 @@ impl JournalFile {
     pub fn open(root: &Path, instance: Option<&InstanceId>) -> Result<Self> {
         let path = root.join(PATH);
         let mut journal = match read(&path, instance)? {
-            Read::Usable(journal) => journal,
+            Read::Usable(journal) => *journal,
             Read::Unusable(why) => {
                 set_aside(&path, &why)?;
                 Journal::default()
@@ -218,7 +218,7 @@ impl JournalFile {
     /// As for [`JournalFile::open`].
     pub fn peek(root: &Path, instance: Option<&InstanceId>) -> Result<Journal> {
         match read(&root.join(PATH), instance)? {
-            Read::Usable(journal) => Ok(journal),
+            Read::Usable(journal) => Ok(*journal),
             Read::Unusable(why) => {
                 tracing::warn!(why, "the journal is not usable; the next change moves it aside");
                 Ok(Journal::default())
@@ -281,7 +281,7 @@ fn set_aside(path: &Path, why: &str) -> Result<()> {
 }
 
 enum Read {
-    Usable(Journal),
+    Usable(Box<Journal>),
     Unusable(String),
 }
 
@@ -289,7 +289,7 @@ fn read(path: &Path, instance: Option<&InstanceId>) -> Result<Read> {
     let content = match fs::read(path) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Read::Usable(Journal::default()));
+            return Ok(Read::Usable(Box::default()));
         }
         Err(error) => return Err(failed("read", path, &error)),
     };
@@ -300,7 +300,7 @@ fn read(path: &Path, instance: Option<&InstanceId>) -> Result<Read> {
         Ok(journal) if belongs_elsewhere(&journal, instance) => {
             Read::Unusable("it is about another machine".to_owned())
         }
-        Ok(journal) => Read::Usable(journal),
+        Ok(journal) => Read::Usable(Box::new(journal)),
         Err(error) => Read::Unusable(error.to_string()),
     })
 }

@@ -422,7 +422,7 @@ fn what_somebody_has_edited_between_the_marks_is_left_until_the_operator_says_so
     });
     let edited = world.state();
     for wish in [&wish, &Desired::default()] {
-        let (mut plan, _) = run(world.plan(wish, folder.path()));
+        let (mut plan, _) = world.plan(wish, folder.path());
         assert_eq!(plan.edited.len(), 1, "{plan:?}");
         assert_eq!(plan.edited[0].path, path);
         assert!(
@@ -460,9 +460,9 @@ fn a_file_of_somebody_elses_under_a_name_of_natds_is_not_taken_for_natds() {
     let boot = Boot::default();
     let persistence = lay_out(PersistKind::RcLocal, String::new(), &rules, &BTreeMap::new(), &boot);
     let wish = Desired { rules: Some(rules), persistence, ..Desired::default() };
-    let (plan, _) = run(world.plan(&wish, folder.path()));
+    let (plan, _) = world.plan(&wish, folder.path());
     assert_eq!(plan.edited.iter().map(|edited| &edited.path).collect::<Vec<_>>(), [&path]);
-    let (plan, _) = run(world.plan(&Desired::default(), folder.path()));
+    let (plan, _) = world.plan(&Desired::default(), folder.path());
     assert!(plan.steps.is_empty() && plan.edited.is_empty(), "{plan:?}");
 }
 

@@ -476,7 +476,7 @@ fn many_blocks_in_iptables_without_sets_are_warned_of_with_numbers() {
 fn the_table_of_connections_is_sized_by_the_memory_and_its_timeouts_by_name() {
     let mut config = config(&[]);
     config.conntrack.max = Some(ConntrackMax::Auto);
-    let day = Seconds(std::time::Duration::from_secs(86_400));
+    let day = Seconds(std::time::Duration::from_hours(24));
     config.conntrack.timeouts.insert(ConntrackTimeout::TcpEstablished, day);
     config.conntrack.timeouts.insert(ConntrackTimeout::UdpStream, day);
     let sysctls = desired(&config, &facts()).expect("desired").sysctls;

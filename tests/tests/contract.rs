@@ -190,7 +190,7 @@ fn another_writer_loses_nothing(cloud: CloudKind) -> Result<()> {
         for destination in &destinations {
             lab.cloud().point_route(table, destination, &lab.ids.elsewhere)?;
         }
-        checking.join().expect("no panic")
+        checking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     for destination in &destinations {
         let target = lab.route(table, destination)?;

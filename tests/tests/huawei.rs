@@ -84,7 +84,7 @@ fn other_address_pairs_are_kept_as_they_are() -> Result<()> {
     ]);
     let with = |further: &[&str]| {
         let further = further.iter().map(|address| json!({ "ip_address": address }));
-        Value::from_iter(others.as_array().into_iter().flatten().cloned().chain(further))
+        others.as_array().into_iter().flatten().cloned().chain(further).collect::<Value>()
     };
     huawei.set_pairs(port, &others)?;
     natd(&lab, 0, &["apply"])?;

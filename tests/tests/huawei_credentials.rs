@@ -235,7 +235,7 @@ fn policy_lab() -> Result<(Lab, Value)> {
 
 fn actions_of(policy: &Value) -> Vec<String> {
     let statements = policy["Statement"].as_array().into_iter().flatten();
-    let actions = statements.flat_map(|statement| statement["Action"].as_array());
+    let actions = statements.filter_map(|statement| statement["Action"].as_array());
     actions.flatten().filter_map(|action| Some(action.as_str()?.to_owned())).collect()
 }
 

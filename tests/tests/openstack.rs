@@ -1,4 +1,4 @@
-//! natd on OpenStack, in what only OpenStack has: address pairs, port security, two shapes, access rules, tokens.
+//! natd on `OpenStack`, in what only `OpenStack` has: address pairs, port security, two shapes, access rules, tokens.
 
 use anyhow::{Context, Result, ensure};
 use natd_tests::expect::{
@@ -248,7 +248,7 @@ fn without_any_one_access_rule_natd_names_it() -> Result<()> {
         let mut said = String::new();
         for command in ["apply", "down"] {
             let run = lab.nat().natd([command])?;
-            said += &format!("{command} ended with {:?}\n{}{}", run.code, run.stdout, run.stderr);
+            said.extend([run.stdout, run.stderr]);
         }
         let (method, path) = (&missing["method"], &missing["path"]);
         let named = format!("\"method\":{method},\"path\":{path}");

@@ -1,4 +1,4 @@
-//! The lab's OpenStack lets packets through only if every piece of a NAT gateway is there, and tells its instances who
+//! The lab's `OpenStack` lets packets through only if every piece of a NAT gateway is there, and tells its instances who
 //! they are.
 //!
 //! The reference is a NAT set up by hand, without natd. Each piece is taken away and put back: so it was that piece.

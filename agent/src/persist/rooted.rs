@@ -8,7 +8,7 @@ use std::{
 
 use natd_core::persist::HostPath;
 
-/// More links than any real path has: the kernel's own bound (path_resolution(7)).
+/// More links than any real path has: the kernel's own bound (`path_resolution(7)`).
 const MOST_LINKS: usize = 40;
 
 /// A root folder.

@@ -26,7 +26,9 @@ pub(super) fn is_enabled(root: &Root, service: &ServiceName) -> bool {
     let wanted = UNIT_FOLDERS.iter().any(|folder| {
         root.list(folder)
             .iter()
-            .filter(|name| name.ends_with(".wants") || name.ends_with(".requires"))
+            .filter(|name| {
+                name.rsplit_once('.').is_some_and(|(_, sort)| matches!(sort, "wants" | "requires"))
+            })
             .any(|name| root.list(&format!("{folder}/{name}")).contains(&unit))
     });
     // S08iptables
@@ -44,9 +46,10 @@ pub(super) async fn enable(
     enabled: bool,
     deadline: Duration,
 ) -> Result<()> {
-    let doing = match enabled {
-        true => format!("have {service} started at boot"),
-        false => format!("have {service} no longer started at boot"),
+    let doing = if enabled {
+        format!("have {service} started at boot")
+    } else {
+        format!("have {service} no longer started at boot")
     };
     if !root.is_live() {
         return Err(Error::new(Kind::Unsupported, doing, "this is an image, and not this machine")

@@ -33,7 +33,7 @@ pub async fn run(cli: Cli) -> Exit {
             provider::check(&common, write.then_some(table).flatten()).await
         }
         Command::Policy => policy::run(&common),
-        Command::Completions { shell } => completions::run(shell),
+        Command::Completions { shell } => Ok(completions::run(shell)),
         Command::Man => man::run(),
         Command::Config(command) => config::run(&common, command),
     }

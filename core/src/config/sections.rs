@@ -135,7 +135,7 @@ impl Default for Service {
             interval: Duration::from_secs(30),
             listen: SocketAddr::from(([127, 0, 0, 1], 9750)),
             concurrency: NonZeroUsize::MIN.saturating_add(7),
-            audit: Duration::from_secs(600),
+            audit: Duration::from_mins(10),
         }
     }
 }

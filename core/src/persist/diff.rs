@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_long_difference_is_cut() {
-        let many: String = (0..50).map(|n| format!("{n}\n")).collect();
+        let many = (0..50).map(|n| format!("{n}\n")).collect::<Vec<_>>().concat();
         let shown = diff(&many, "");
         assert_eq!((shown.len(), shown.last().map(String::as_str)), (21, Some("-… and 30 more")));
     }

@@ -6,7 +6,7 @@
 pub(super) fn include(script: &str) -> String {
     let mut pattern = script.to_owned();
     if let Some(last) = pattern.pop() {
-        pattern.push_str(&format!("[{last}]"));
+        pattern.extend(['[', last, ']']);
     }
     format!("include \"{pattern}\"\n")
 }

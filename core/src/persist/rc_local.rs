@@ -24,7 +24,8 @@ pub(super) fn block(
             "iptables-save | grep -q '^:NATD-' || iptables-restore -w 10 --noflush <{script} || exit"
         ),
     };
-    let keys: String = forwarding.keys().map(|key| format!(" '{}'", key.path())).collect();
+    let keys =
+        forwarding.keys().map(|key| format!(" '{}'", key.path())).collect::<Vec<_>>().concat();
     let header = HEADER.trim_end();
     let folder = runtime.rsplit_once('/').map_or("/", |(folder, _)| folder);
     format!(

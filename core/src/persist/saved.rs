@@ -28,12 +28,11 @@ pub(super) fn put(file: Option<&str>, text: &str) -> String {
     let mut lines: Vec<String> = original.split_inclusive('\n').map(str::to_owned).collect();
     for (table, own) in sections(text) {
         let header = format!("*{table}");
-        match lines.iter().rposition(|line| line.trim_end() == header) {
-            Some(start) => {
-                let at = behind_declarations(&lines, start);
-                lines.splice(at..at, own.into_iter().map(str::to_owned));
-            }
-            None => {
+        if let Some(start) = lines.iter().rposition(|line| line.trim_end() == header) {
+            let at = behind_declarations(&lines, start);
+            lines.splice(at..at, own.into_iter().map(str::to_owned));
+        } else {
+            {
                 let unended = lines.last().is_some_and(|line| !line.ends_with('\n'));
                 if unended {
                     lines.push("\n".to_owned());

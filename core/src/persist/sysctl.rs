@@ -7,5 +7,8 @@ use crate::{desired::Setting, host::SysctlKey};
 
 /// In the form with slashes, in which a name of an interface may have a dot (sysctl.d(5)).
 pub(super) fn text(settings: &BTreeMap<SysctlKey, Setting>) -> String {
-    settings.iter().map(|(key, setting)| format!("{} = {}\n", key.path(), setting.value)).collect()
+    let line = |(key, setting): (&SysctlKey, &Setting)| {
+        format!("{} = {}\n", key.path(), setting.value)
+    };
+    settings.iter().map(line).collect::<Vec<_>>().concat()
 }

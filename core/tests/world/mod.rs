@@ -195,7 +195,7 @@ impl World {
     }
 
     /// What a tick would do.
-    pub async fn plan(&self, desired: &Desired, root: &Path) -> (Plan, JournalFile) {
+    pub fn plan(&self, desired: &Desired, root: &Path) -> (Plan, JournalFile) {
         let journal = JournalFile::open(root, None).expect("the journal opens");
         let plan = plan(desired, &self.observed(), &journal.journal, &BTreeSet::new(), &[]);
         (plan, journal)
@@ -203,7 +203,7 @@ impl World {
 
     /// One tick: plans towards `desired` and runs the plan, with the journal in that folder.
     pub async fn tick(&self, desired: &Desired, root: &Path) -> (Plan, Vec<Attempt>) {
-        let (plan, mut journal) = self.plan(desired, root).await;
+        let (plan, mut journal) = self.plan(desired, root);
         let host = self.host();
         let tools = Tools {
             host: &host,

@@ -30,11 +30,7 @@ pub(super) fn policy(config: &Config) -> Value {
     })];
     let routes = names(&|action| action.changes_routes());
     if !routes.is_empty() {
-        statements.extend(where_routes_are_written(&tables).into_iter().map(|mut place| {
-            place["Effect"] = "Allow".into();
-            place["Action"] = json!(routes);
-            place
-        }));
+        statements.extend(where_routes_are_written(&tables, &routes));
     }
     statements.push(json!({
         "Sid": "SourceDestCheck", "Effect": "Allow",
@@ -45,20 +41,25 @@ pub(super) fn policy(config: &Config) -> Value {
 }
 
 /// A table that is chosen by its subnets may be any.
-fn where_routes_are_written(tables: &TableSelector) -> Vec<Value> {
+fn where_routes_are_written(tables: &TableSelector, routes: &[&str]) -> Vec<Value> {
     if !tables.subnets.is_empty() {
-        return vec![json!({ "Sid": "Routes", "Resource": "arn:aws:ec2:*:*:route-table/*" })];
+        return vec![json!({
+            "Sid": "Routes", "Effect": "Allow", "Action": routes,
+            "Resource": "arn:aws:ec2:*:*:route-table/*"
+        })];
     }
     let mut places = Vec::new();
     if !tables.ids.is_empty() {
         let arns: Vec<String> =
             tables.ids.iter().map(|id| format!("arn:aws:ec2:*:*:route-table/{id}")).collect();
-        places.push(json!({ "Sid": "Routes", "Resource": arns }));
+        places.push(json!({
+            "Sid": "Routes", "Effect": "Allow", "Action": routes, "Resource": arns
+        }));
     }
     for (number, tag) in tables.tags.iter().enumerate() {
         let key = format!("aws:ResourceTag/{}", tag.key);
         places.push(json!({
-            "Sid": format!("RoutesByTag{number}"),
+            "Sid": format!("RoutesByTag{number}"), "Effect": "Allow", "Action": routes,
             "Resource": "arn:aws:ec2:*:*:route-table/*",
             "Condition": { "StringEquals": { key: tag.value } }
         }));

@@ -181,7 +181,8 @@ impl Api {
     async fn path(&self, call: &Call<'_>) -> Result<(String, String)> {
         let project = self.project().await?.to_owned();
         let segments = [call.version, &project].into_iter().chain(call.path.iter().copied());
-        Ok((segments.map(|segment| format!("/{}", encode(segment))).collect(), project))
+        let path = segments.map(|segment| format!("/{}", encode(segment))).collect::<Vec<_>>();
+        Ok((path.concat(), project))
     }
 
     /// Sends once, and once more if the keys are refused: with others, if there are any by now, else

@@ -23,9 +23,10 @@ pub(super) struct Endpoints {
 
 impl Endpoints {
     pub(super) fn new(options: &config::Huawei, region: &str) -> Result<Self> {
-        let of = |key: &str, given: &Option<String>, service: &str| match given {
-            Some(url) => parsed(key, url),
-            None => {
+        let of = |key: &str, given: &Option<String>, service: &str| {
+            if let Some(url) = given {
+                parsed(key, url)
+            } else {
                 let url = format!("https://{service}.{region}.{}", domain(region));
                 parsed("huawei.region", &url)
             }

@@ -157,9 +157,8 @@ fn judge(
             // Without a code it is not the service that says so.
             404 if refusal.code.is_some() => (Kind::NotFound, None),
             409 => (Kind::Conflict, None),
-            408 => (Kind::Unreachable, None),
             429 => (Kind::Throttled, None),
-            500.. => (Kind::Unreachable, None),
+            408 | 500.. => (Kind::Unreachable, None),
             _ => (Kind::Invalid, None),
         },
     }

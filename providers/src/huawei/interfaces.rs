@@ -49,7 +49,8 @@ struct FixedIp {
 #[derive(Deserialize)]
 struct PublicIp {
     id: String,
-    public_ip_address: Option<IpAddr>,
+    #[serde(rename = "public_ip_address")]
+    address: Option<IpAddr>,
     /// Missing in some answers: the port's primary address, then.
     private_ip_address: Option<IpAddr>,
     port_id: Option<String>,
@@ -150,7 +151,7 @@ fn facts(port: Port, public: &[PublicIp]) -> InterfaceFacts {
         public
             .iter()
             .find(|ip| ip.private_ip_address.or(primary) == Some(address))
-            .and_then(|ip| ip.public_ip_address)
+            .and_then(|ip| ip.address)
     };
     let pairs = port.allowed_address_pairs.unwrap_or_default();
     InterfaceFacts {

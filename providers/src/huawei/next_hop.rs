@@ -47,16 +47,12 @@ impl Here {
             }
             _ => (None, self.way),
         };
-        match port {
-            Some(port) => {
-                let state =
-                    if way == self.way { RouteState::Active } else { RouteState::Blackhole };
-                (NextHop::Interface(port.clone()), state)
-            }
-            None => {
-                let other = NextHop::Other { kind: kind.to_owned(), id: target.to_owned() };
-                (other, RouteState::Active)
-            }
+        if let Some(port) = port {
+            let state = if way == self.way { RouteState::Active } else { RouteState::Blackhole };
+            (NextHop::Interface(port.clone()), state)
+        } else {
+            let other = NextHop::Other { kind: kind.to_owned(), id: target.to_owned() };
+            (other, RouteState::Active)
         }
     }
 

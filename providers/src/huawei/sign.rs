@@ -88,7 +88,8 @@ pub fn sign(request: Unsigned<'_>, keys: &Keys, time: Timestamp) -> Signed {
         .filter(|(name, _)| !name.contains('_'))
         .map(|(name, value)| (name.to_lowercase(), value.as_str()))
         .collect();
-    let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let lines =
+        signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect::<Vec<_>>().concat();
     let names = signed.keys().map(String::as_str).collect::<Vec<_>>().join(";");
     let hash = match header(&headers, CONTENT) {
         Some(stand_in) if !request.body.is_empty() && !stand_in.is_empty() => stand_in.to_owned(),

@@ -135,17 +135,15 @@ impl RouteTable for VpcRouteTable {
             if write > 1 {
                 sleep(self.api.patience().initial_backoff).await;
             }
-            let mut route = json!({
-                "type": kind,
-                "destination": destination.to_string(),
-                "nexthop": target,
-            });
+            let destination = destination.to_string();
             let change = match verb {
-                Verb::Mod => json!({"mod": [route]}),
-                Verb::Add => {
-                    route["description"] = DESCRIPTION.into();
-                    json!({"add": [route]})
-                }
+                Verb::Mod => json!({"mod": [{
+                    "type": kind, "destination": destination, "nexthop": target,
+                }]}),
+                Verb::Add => json!({"add": [{
+                    "type": kind, "destination": destination, "nexthop": target,
+                    "description": DESCRIPTION,
+                }]}),
             };
             let Err(refusal) = self.change(&doing, &change).await else { return Ok(()) };
             // The word may have been the wrong one, and an answer that was lost may have been a yes.

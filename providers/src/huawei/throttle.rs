@@ -18,7 +18,7 @@ use crate::patience::Patience;
 const LONGER: u32 = 10;
 
 /// The longest pause.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// What all writes of a provider pass.
 pub(super) struct Pace {

@@ -99,14 +99,11 @@ pub(super) struct ErrorObject {
 
 impl ErrorObject {
     pub(super) fn into_error(self, doing: &str) -> Error {
-        match self.data {
-            Some(data) => data.into_error(doing, &self.message),
-            None => {
-                let kind =
-                    if self.code == METHOD_NOT_FOUND { Kind::Unsupported } else { Kind::Invalid };
-                Error::new(kind, doing, shortened(&self.message)).with_code(self.code.to_string())
-            }
+        if let Some(data) = self.data {
+            return data.into_error(doing, &self.message);
         }
+        let kind = if self.code == METHOD_NOT_FOUND { Kind::Unsupported } else { Kind::Invalid };
+        Error::new(kind, doing, shortened(&self.message)).with_code(self.code.to_string())
     }
 }
 
@@ -208,7 +205,7 @@ mod tests {
     fn text_of_a_plugin_is_shortened_and_stays_on_one_line() {
         assert_eq!(shortened(" a\nb\u{1b}[31m "), "a\\nb\\u{1b}[31m");
         assert_eq!(shortened(&"é".repeat(1000)).chars().count(), EXCERPT + 1);
-        assert!(shown(&[0xff; 100_000]).chars().count() <= EXCERPT + 1);
+        assert!(shown(&vec![0xff; 100_000]).chars().count() <= EXCERPT + 1);
     }
 
     #[test]

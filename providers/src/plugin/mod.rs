@@ -69,7 +69,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             first_backoff: Duration::from_secs(1),
-            longest_backoff: Duration::from_secs(60),
+            longest_backoff: Duration::from_mins(1),
             farewell: Duration::from_secs(1),
             longest_line: 16 << 20,
             attempts: 5,

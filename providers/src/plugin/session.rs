@@ -149,20 +149,19 @@ impl Session {
                 answer
             }
         };
-        let answered = match timeout(patience, &mut answer).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                let _ = self.verdicts.send(Fault {
-                    kind: Kind::Unreachable,
-                    cause: format!(
-                        "the plugin {} did not answer {method} within {} and was killed",
-                        self.plugin,
-                        in_words(patience)
-                    ),
-                    advice: Some("see what it logs, or raise plugin.timeout"),
-                });
-                answer.await
-            }
+        let answered = if let Ok(answered) = timeout(patience, &mut answer).await {
+            answered
+        } else {
+            let _ = self.verdicts.send(Fault {
+                kind: Kind::Unreachable,
+                cause: format!(
+                    "the plugin {} did not answer {method} within {} and was killed",
+                    self.plugin,
+                    in_words(patience)
+                ),
+                advice: Some("see what it logs, or raise plugin.timeout"),
+            });
+            answer.await
         };
         match answered {
             Ok(Ok(answer)) => answer.outcome.map_err(|error| error.into_error(doing)),
@@ -231,7 +230,7 @@ impl Attendant {
             fault.cause = format!("{}; it last said: {words}", fault.cause);
         }
         tracing::warn!(plugin = self.plugin, "{}", fault.cause);
-        self.close(fault);
+        self.close(&fault);
     }
 
     /// Hands answers to those who wait for them, until there are no more, or one is no answer.
@@ -266,7 +265,7 @@ impl Attendant {
         Ok(())
     }
 
-    fn close(&self, fault: Fault) {
+    fn close(&self, fault: &Fault) {
         let calls = std::mem::replace(&mut *locked(&self.calls), Calls::Over(fault.clone()));
         if let Calls::Open { waiting, .. } = calls {
             for reply in waiting.into_values() {

@@ -1,7 +1,11 @@
 //! The contract is sharp: a provider in memory keeps it, and with each defect that a provider can
 //! have, the promise that is meant to catch it does.
 
-#![expect(clippy::expect_used, reason = "tests say what they expect")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests say what they expect, and panic where it isn't so"
+)]
 
 mod model;
 

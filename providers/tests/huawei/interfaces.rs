@@ -132,7 +132,7 @@ impl Stateful {
                 let body: Value = serde_json::from_slice(&request.body).expect("JSON");
                 let port = body["port"].as_object().expect("a port");
                 assert_eq!(port.keys().collect::<Vec<_>>(), ["allowed_address_pairs"]);
-                *pairs = port["allowed_address_pairs"].as_array().expect("pairs").clone();
+                pairs.clone_from(port["allowed_address_pairs"].as_array().expect("pairs"));
                 after_write(*count, &mut pairs);
                 *count += 1;
                 ResponseTemplate::new(200).set_body_json(json!({"port": {}}))

@@ -104,8 +104,8 @@ impl Living {
         self.routes.lock().expect("lock").clone()
     }
 
-    fn set(&self, routes: Value) {
-        *self.routes.lock().expect("lock") = routes.as_array().expect("routes").clone();
+    fn set(&self, routes: &Value) {
+        self.routes.lock().expect("lock").clone_from(routes.as_array().expect("routes"));
     }
 
     /// The words of the writes, in order.
@@ -140,7 +140,7 @@ async fn a_route_is_added_where_there_is_none_and_modified_where_there_is_one() 
 
     let mut theirs = route("nat", "0.0.0.0/0", "nat-1");
     theirs["description"] = "theirs".into();
-    living.set(json!([theirs]));
+    living.set(&json!([theirs]));
     let table = living.listed().await;
     table.put(default_route(), &here()).await.expect("modified");
     assert_eq!(living.routes()[0]["nexthop"], INSTANCE);
@@ -154,20 +154,20 @@ async fn a_route_is_added_where_there_is_none_and_modified_where_there_is_one() 
 async fn a_table_that_changed_since_the_listing_takes_the_other_word() {
     let living = Living::start(json!([])).await;
     let table = living.listed().await;
-    living.set(json!([route("nat", "0.0.0.0/0", "nat-1")]));
+    living.set(&json!([route("nat", "0.0.0.0/0", "nat-1")]));
     table.put(default_route(), &here()).await.expect("modified");
     assert_eq!(living.routes()[0]["nexthop"], INSTANCE);
 
     let table = living.listed().await;
-    living.set(json!([]));
+    living.set(&json!([]));
     table.put(default_route(), &here()).await.expect("added");
     assert_eq!(living.routes()[0]["nexthop"], INSTANCE);
     assert_eq!(living.writes().await, ["add", "mod", "mod", "add"]);
 
     // Somebody has written just that.
-    living.set(json!([]));
+    living.set(&json!([]));
     let table = living.listed().await;
-    living.set(json!([route("ecs", "0.0.0.0/0", INSTANCE)]));
+    living.set(&json!([route("ecs", "0.0.0.0/0", INSTANCE)]));
     table.put(default_route(), &here()).await.expect("there already");
     assert_eq!(living.writes().await.len(), 5);
 }
@@ -210,7 +210,7 @@ async fn an_answer_that_was_lost_is_looked_after() {
     assert_eq!(living.routes().len(), 1);
 
     living.cloud.refuse("PUT", "v1/routetables/rtb-1", 1, 504, &lost).await;
-    living.set(json!([]));
+    living.set(&json!([]));
     table.remove(default_route()).await.expect("it is gone");
     assert_eq!(living.writes().await, ["add", "add", "del"]);
 }

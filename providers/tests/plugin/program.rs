@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 /// Short waits.
 pub const HASTY: Limits = Limits {
     first_backoff: Duration::from_millis(20),
-    longest_backoff: Duration::from_secs(60),
+    longest_backoff: Duration::from_mins(1),
     farewell: Duration::from_millis(500),
     longest_line: 1 << 20,
     attempts: 5,
@@ -55,7 +55,7 @@ impl Program {
     fn of(folder: tempfile::TempDir, command: Vec<String>) -> Self {
         let settings = [("colour".to_owned(), json!("blue"))].into();
         // Generous: other tests keep the machine busy.
-        let timeout = Duration::from_secs(60);
+        let timeout = Duration::from_mins(1);
         Self { folder, options: config::Plugin { command, timeout, settings } }
     }
 
@@ -129,7 +129,7 @@ fn is_alive(pid: u32) -> bool {
 pub async fn until(what: &str, is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} doesn't come");
+        assert!(begun.elapsed() < Duration::from_mins(1), "{what} doesn't come");
         sleep(Duration::from_millis(10)).await;
     }
 }

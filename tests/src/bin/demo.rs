@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "it is what a demonstration is for")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
@@ -148,25 +149,25 @@ fn drawing(lab: &Lab) -> Result<String> {
         };
         let name = interface_name(&instance.name, *number);
         let (address, subnet) = (interface.address.to_string(), interface.subnet);
-        text += &format!("  {name:<14} {address:<14} {subnet:<12}─{wire}\n");
+        writeln!(text, "  {name:<14} {address:<14} {subnet:<12}─{wire}")?;
     }
     text.push('\n');
     for (instance, number, interface) in interfaces {
         let name = interface_name(&instance.name, number);
         if let Some(public) = interface.public {
-            text += &format!("  {name}: the internet knows it as {public}\n");
+            writeln!(text, "  {name}: the internet knows it as {public}")?;
         }
         let check = lab.cloud().check(lab.ids.interface(&name))?;
         if let (Role::Nat, Some(on)) = (instance.role, check) {
             let state = if on { "on" } else { "off" };
-            text += &format!("  {name}: source/destination check {state}\n");
+            writeln!(text, "  {name}: source/destination check {state}")?;
         }
     }
     for (name, id) in &lab.ids.tables {
         let default = lab.route(id, DEFAULT)?;
         let route =
             default.map_or("no default route".to_owned(), |to| format!("{DEFAULT} to {to}"));
-        text += &format!("  table of {name}, {id}: {route}\n");
+        writeln!(text, "  table of {name}, {id}: {route}")?;
     }
     Ok(text)
 }

@@ -24,7 +24,7 @@ const CONTROL_GROUPS: &str = "/sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgro
 const BOOTED: &str = "run/lab-booted";
 
 /// The network comes up when the services that load rules have had their turn, as with ifupdown, networkd and
-/// NetworkManager (systemd.special(7), `network-pre.target`).
+/// `NetworkManager` (`systemd.special(7)`, `network-pre.target`).
 const NETWORK_UNIT: &str = "[Unit]
 DefaultDependencies=no
 Wants=network-pre.target network.target

@@ -27,7 +27,7 @@ impl Dialect for Rest {
         let action = action(&request.method, &segments);
         let write = request.method != "GET";
         let mut call = Call::new(action, write);
-        call.user_agent = request.header("user-agent").unwrap_or_default().to_owned();
+        request.header("user-agent").unwrap_or_default().clone_into(&mut call.user_agent);
         call.parameters.insert("path".to_owned(), path.to_owned());
         call.parameters.insert("query".to_owned(), query.to_owned());
         call

@@ -175,7 +175,7 @@ impl Api {
         request: &Request,
     ) -> Result<Response> {
         let stream = self.router.connect(server, Duration::from_secs(5))?;
-        let response = send(stream, front, request, Duration::from_secs(60));
+        let response = send(stream, front, request, Duration::from_mins(1));
         if request.method != "GET" && server == NEUTRON {
             self.changed.nudge();
         }

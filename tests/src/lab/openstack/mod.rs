@@ -1,4 +1,4 @@
-//! OpenStack: Keystone and Neutron themselves, and what the lab needs of them, in code that shares nothing with natd's
+//! `OpenStack`: Keystone and Neutron themselves, and what the lab needs of them, in code that shares nothing with natd's
 //! own provider.
 //!
 //! - [`prepared`]: the files that the servers start from.
@@ -10,7 +10,7 @@
 //! - [`dialect`]: the API as instances call it.
 //! - [`metadata`]: the metadata service.
 //! - [`credential`]: what natd calls the API with.
-//! - [`owner`]: what only a test of OpenStack does by hand.
+//! - [`owner`]: what only a test of `OpenStack` does by hand.
 
 pub mod api;
 pub mod credential;
@@ -55,7 +55,7 @@ pub const NEUTRON: SocketAddr = SocketAddr::new(API.ip(), 9696);
 pub const FRONT_OF_KEYSTONE: SocketAddr = ENDPOINT;
 pub const FRONT_OF_NEUTRON: SocketAddr = SocketAddr::new(ENDPOINT.ip(), 9696);
 
-/// A small OpenStack. The fields are dropped in their order.
+/// A small `OpenStack`. The fields are dropped in their order.
 #[derive(Debug)]
 pub struct Openstack {
     pub seeded: Seeded,

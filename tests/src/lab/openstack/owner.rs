@@ -1,4 +1,4 @@
-//! What only a test of OpenStack does by hand: calls of the API as its administrator, credentials, a router's end.
+//! What only a test of `OpenStack` does by hand: calls of the API as its administrator, credentials, a router's end.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::credential::Credential;
 use super::prepared::Environment;
 
 impl Lab {
-    /// A lab of OpenStack, with options.
+    /// A lab of `OpenStack`, with options.
     pub fn openstack() -> Builder {
         Builder::of(CloudKind::Openstack)
     }
@@ -20,7 +20,7 @@ impl Lab {
     /// The cloud.
     ///
     /// # Panics
-    /// If it isn't OpenStack, as all that is below.
+    /// If it isn't `OpenStack`, as all that is below.
     pub fn neutron(&self) -> &Openstack {
         self.cloud_of()
     }

@@ -1,6 +1,6 @@
 //! Makes the lab's topology in an empty cloud, by the API, and keeps the ids that came of it.
 //!
-//! - Every subnet is a network of its own, as OpenStack's users have it.
+//! - Every subnet is a network of its own, as `OpenStack`'s users have it.
 //! - Public subnets are on the router `edge`, which has the gateway to the external network, without translation of
 //!   its own: who has no floating address doesn't get out.
 //! - Every private subnet has a router of its name, which is its gateway. These routers have an interface in each
