@@ -15,7 +15,10 @@ use reqwest::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{sync::OnceCell, time::Instant};
+use tokio::{
+    sync::{OnceCell, OwnedMutexGuard},
+    time::Instant,
+};
 
 use super::{
     errors,
@@ -37,6 +40,7 @@ pub(super) struct Neutron {
     session: Session,
     extensions: OnceCell<BTreeSet<String>>,
     refused: Mutex<BTreeMap<Action, Instant>>,
+    turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// What has become of a write under a revision.
@@ -62,7 +66,19 @@ struct Extension {
 
 impl Neutron {
     pub(super) fn new(http: Http, session: Session) -> Self {
-        Self { http, session, extensions: OnceCell::new(), refused: Mutex::default() }
+        let (refused, turns) = (Mutex::default(), Mutex::default());
+        Self { http, session, extensions: OnceCell::new(), refused, turns }
+    }
+
+    /// Waits until nobody else in this process is changing that object. `If-Match` alone doesn't keep
+    /// two writers of one instant apart: Neutron forgets it when it tries a transaction again, and
+    /// doesn't compare revisions where only a router's or subnet's routes change (`revision_plugin.py`).
+    pub(super) async fn turn(&self, path: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(path.to_owned()).or_default())
+        };
+        turn.lock_owned().await
     }
 
     /// For how long to wait before something is tried again that somebody else was quicker at.

@@ -117,6 +117,7 @@ impl SourceCheck {
     /// Reads the port and writes the fields that differ; again if somebody was quicker.
     async fn change(&self, doing: &str, switch: &Switch) -> Result<()> {
         let path = format!("ports/{}", self.port);
+        let _turn = self.api.turn(&path).await;
         for write in 0..WRITES {
             if write > 0 {
                 tokio::time::sleep(self.api.pause() * write).await;

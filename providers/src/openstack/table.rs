@@ -118,6 +118,7 @@ impl AddressTable {
         destination: IpNet,
         wanted: impl Fn(&BTreeSet<IpAddr>) -> BTreeSet<IpAddr>,
     ) -> Result<()> {
+        let _turn = self.api.turn(&self.path()).await;
         for write in 0..WRITES {
             if write > 0 {
                 tokio::time::sleep(self.api.pause() * write.min(5)).await;

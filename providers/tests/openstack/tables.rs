@@ -127,8 +127,8 @@ async fn a_router_that_is_not_the_gateway_does_not_serve_the_subnet() {
     cloud.ports(&[port("port-out", OUTSIDE, "10.0.1.5")]).await;
     let leg = |router: &str, subnet: &str, address: &str| json!({ "id": router, "device_id": router, "fixed_ips": [{ "subnet_id": subnet, "ip_address": address }] });
     let legs = [
-        leg("router-out", OUTSIDE, "10.0.1.1"),
         leg("router-in", OUTSIDE, "10.0.1.2"),
+        leg("router-out", OUTSIDE, "10.0.1.1"),
         leg("router-in", INSIDE, "10.0.2.1"),
     ];
     cloud.list("ports", &legs).await;

@@ -1,7 +1,11 @@
 //! Routes are put and removed, and nobody else's is lost.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use futures_util::future::try_join_all;
 use ipnet::IpNet;
 use natd_core::{
     cloud::{Provider, RouteTable},
@@ -10,6 +14,7 @@ use natd_core::{
     model::NextHop,
 };
 use serde_json::{Value, json};
+use wiremock::{Mock, Request, Respond, ResponseTemplate, matchers::path};
 
 use crate::{
     cloud::{Cloud, INSIDE, options, route, router, subnet},
@@ -229,4 +234,42 @@ async fn host_routes_are_replaced_under_the_subnets_revision() {
         assert_eq!(*write, ("subnets/subnet-in".to_owned(), "revision_number=3".to_owned(), body));
     }
     assert_eq!(writes.len(), 2);
+}
+
+/// A subnet that takes every list, whatever revision it is for, and takes its time: so Neutron does for
+/// writers of one instant.
+struct Careless(Mutex<Value>);
+
+impl Respond for Careless {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let mut subnet = self.0.lock().expect("no panic");
+        if request.method.as_str() == "PUT" {
+            let body: Value = request.body_json().expect("JSON");
+            subnet["host_routes"] = body["subnet"]["host_routes"].clone();
+        }
+        ResponseTemplate::new(200)
+            .set_delay(Duration::from_millis(20))
+            .set_body_json(json!({ "subnet": subnet.clone() }))
+    }
+}
+
+#[tokio::test]
+async fn own_writes_to_one_table_go_one_after_the_other() {
+    let cloud = Cloud::start().await;
+    let careless = Careless(Mutex::new(subnet(INSIDE, "10.0.2.0/24", "10.0.2.1")));
+    Mock::given(path("/v2.0/subnets/subnet-in")).respond_with(careless).mount(&cloud.neutron).await;
+    let openstack = cloud.connect_as(host_routes()).await;
+    let selector = by_ids(&[INSIDE]);
+    let snapshots = [
+        openstack.route_tables(&selector).await.expect("listed").found.remove(0),
+        openstack.route_tables(&selector).await.expect("listed").found.remove(0),
+    ];
+    let own = own();
+    let puts = (0..8).map(|number| {
+        let destination = format!("198.18.{number}.0/24").parse().expect("block");
+        snapshots[number % 2].put(destination, &own)
+    });
+    try_join_all(puts).await.expect("written");
+    let (_, _, body) = cloud.writes().await.pop().expect("written");
+    assert_eq!(body["subnet"]["host_routes"].as_array().map(Vec::len), Some(8));
 }
