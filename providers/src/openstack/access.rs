@@ -99,14 +99,12 @@ fn login(settings: &Settings) -> Result<Value> {
 fn by_application(settings: &Settings) -> Result<Value> {
     let secret = &settings.needed("application_credential_secret")?.text;
     let id = settings.get(&["application_credential_id"]);
-    let credential = match (id, settings.get(&["application_credential_name"])) {
-        (None, Some(name)) => {
-            json!({ "name": name.text, "secret": secret, "user": user(settings)? })
-        }
-        _ => {
-            let id = settings.needed("application_credential_id")?;
-            json!({ "id": id.text, "secret": secret })
-        }
+    let name = settings.get(&["application_credential_name"]).filter(|_| id.is_none());
+    let credential = if let Some(name) = name {
+        json!({ "name": name.text, "secret": secret, "user": user(settings)? })
+    } else {
+        let id = settings.needed("application_credential_id")?;
+        json!({ "id": id.text, "secret": secret })
     };
     // It has its project: a scope beside it is an error.
     Ok(json!({ "auth": { "identity": {
