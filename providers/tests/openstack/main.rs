@@ -1,6 +1,7 @@
 //! The OpenStack provider against canned answers of Keystone, Neutron and the metadata service.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
