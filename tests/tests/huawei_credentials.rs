@@ -128,7 +128,7 @@ fn a_single_doubt_in_the_middle_is_a_line() -> Result<()> {
 #[test]
 fn a_doubt_for_a_while_passes() -> Result<()> {
     let mut scene = Scene::new()?;
-    scene.lab.fail("vpc:routeTables:list", Fault::unauthorised(), 3);
+    scene.lab.fail("vpc:routeTables:list", Fault::unauthorised(), 4);
     scene.ping_until("NAT works again", |scene| {
         scene.said().last().is_some_and(|line| line.contains("INFO NAT works"))
     })?;

@@ -32,16 +32,14 @@ pub(super) fn put(file: Option<&str>, text: &str) -> String {
             let at = behind_declarations(&lines, start);
             lines.splice(at..at, own.into_iter().map(str::to_owned));
         } else {
-            {
-                let unended = lines.last().is_some_and(|line| !line.ends_with('\n'));
-                if unended {
-                    lines.push("\n".to_owned());
-                }
-                let note = if unended { SECTION_MADE_AND_LINE_END } else { SECTION_MADE };
-                lines.extend([note.to_owned(), format!("{header}\n")]);
-                lines.extend(own.into_iter().map(str::to_owned));
-                lines.push("COMMIT\n".to_owned());
+            let unended = lines.last().is_some_and(|line| !line.ends_with('\n'));
+            if unended {
+                lines.push("\n".to_owned());
             }
+            let note = if unended { SECTION_MADE_AND_LINE_END } else { SECTION_MADE };
+            lines.extend([note.to_owned(), format!("{header}\n")]);
+            lines.extend(own.into_iter().map(str::to_owned));
+            lines.push("COMMIT\n".to_owned());
         }
     }
     lines.concat()

@@ -7,8 +7,7 @@ use crate::{desired::Setting, host::SysctlKey};
 
 /// In the form with slashes, in which a name of an interface may have a dot (sysctl.d(5)).
 pub(super) fn text(settings: &BTreeMap<SysctlKey, Setting>) -> String {
-    let line = |(key, setting): (&SysctlKey, &Setting)| {
-        format!("{} = {}\n", key.path(), setting.value)
-    };
+    let line =
+        |(key, setting): (&SysctlKey, &Setting)| format!("{} = {}\n", key.path(), setting.value);
     settings.iter().map(line).collect::<Vec<_>>().concat()
 }

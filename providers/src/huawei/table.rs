@@ -135,13 +135,13 @@ impl RouteTable for VpcRouteTable {
             if write > 1 {
                 sleep(self.api.patience().initial_backoff).await;
             }
-            let destination = destination.to_string();
+            let to = destination.to_string();
             let change = match verb {
                 Verb::Mod => json!({"mod": [{
-                    "type": kind, "destination": destination, "nexthop": target,
+                    "type": kind, "destination": to, "nexthop": target,
                 }]}),
                 Verb::Add => json!({"add": [{
-                    "type": kind, "destination": destination, "nexthop": target,
+                    "type": kind, "destination": to, "nexthop": target,
                     "description": DESCRIPTION,
                 }]}),
             };
