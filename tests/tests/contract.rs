@@ -137,6 +137,8 @@ fn unknown_fields_are_passed_over(cloud: CloudKind) -> Result<()> {
         "aws" => ("<item>", "<item><unheardOf><of>1</of></unheardOf>"),
         // Of links: a route with something unheard of couldn't be given back, and is not for that plugin to replace.
         "plugin" => ("{\"ifindex\"", "{\"unheard_of\": [{\"of\": 1}], \"ifindex\""),
+        // Of objects: a router's routes are written back whole, and as they are.
+        "openstack" => ("{\"id\": \"", "{\"unheard_of\": [{\"of\": 1}], \"id\": \""),
         _ => ("{\"", "{\"unheard_of\": [{\"of\": 1}], \""),
     };
     lab.fail_all(Fault::Altered { what: what.to_owned(), by: by.to_owned() }, usize::MAX);

@@ -1,8 +1,8 @@
 //! The contract of the providers: what each of them promises, as checks against the traits alone.
 //!
 //! The same checks prove natd's own providers in its tests and an operator's cloud by
-//! `natd provider check`: [`read`] asks and changes nothing; [`write`] works on one table and
-//! takes everything back.
+//! `natd provider check`: [`read`] asks and changes nothing; [`write`](fn@write) works on one
+//! table and takes everything back.
 //!
 //! | file | holds |
 //! |---|---|

@@ -199,7 +199,7 @@ impl Cloud for Openstack {
     fn writes(&self) -> &'static [(&'static str, u32)] {
         &[
             // A route that led elsewhere is replaced, and so is natd's own when it is given back.
-            ("PUT /v2.0/routers/*", 1),
+            ("PUT /v2.0/routers/*", 2),
             ("PUT /v2.0/routers/*/add_extraroutes", 1),
             ("PUT /v2.0/routers/*/remove_extraroutes", 1),
             // Of both of its ports.
@@ -253,17 +253,16 @@ impl Cloud for Openstack {
     }
 
     fn point_route(&self, table: &str, destination: &str, target: &str) -> Result<()> {
-        let next = if target.contains('.') {
-            target.to_owned()
-        } else {
-            let port = self.port(target)?;
-            let fixed = items(&port, "fixed_ips").next().context("a port without addresses")?;
-            text(fixed, "ip_address")?.to_owned()
-        };
+        let next = self.next_hop(target)?;
         let mut routes = self.routes(table)?;
         routes.retain(|route| route["destination"] != destination);
         routes.push(json!({ "destination": destination, "nexthop": next }));
         self.set_routes(table, &routes)
+    }
+
+    /// Whose interface has that address, natd doesn't ask.
+    fn told(&self, target: &str) -> String {
+        self.next_hop(target).map_or(target.to_owned(), |address| format!("{address} (address)"))
     }
 
     fn remove_route(&self, table: &str, destination: &str) -> Result<()> {
@@ -316,6 +315,16 @@ impl Openstack {
     fn set_routes(&self, table: &str, routes: &[Value]) -> Result<()> {
         let (kind, path, field) = self.table(table);
         self.api.put(&path, &json!({ kind: { field: routes } })).map(drop)
+    }
+
+    /// A target as routes name it: by its address.
+    fn next_hop(&self, target: &str) -> Result<String> {
+        if target.contains('.') {
+            return Ok(target.to_owned());
+        }
+        let port = self.port(target)?;
+        let fixed = items(&port, "fixed_ips").next().context("a port without addresses")?;
+        Ok(text(fixed, "ip_address")?.to_owned())
     }
 
     /// A port as Neutron describes it.
