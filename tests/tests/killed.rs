@@ -171,7 +171,8 @@ fn before_it_hears_of_any_change_in_the_cloud(cloud: CloudKind) -> Result<()> {
     let scene = Scene::new(cloud, BackEnd::Nftables)?;
     for &(action, times) in scene.lab.cloud().writes() {
         let moments = scene.survives_all(|nth| Moment::Answer { action, nth: nth as usize })?;
-        ensure!(moments == times, "{moments} of {action}");
+        // A call that meets another's change is made again: there may be more of them, and never fewer.
+        ensure!(moments >= times, "{moments} of {action}");
     }
     Ok(())
 }

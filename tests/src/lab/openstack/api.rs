@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread;
 use std::time::Duration;
 use std::{error, fmt};
 
@@ -61,8 +62,17 @@ impl Api {
         self.call("POST", path, body)
     }
 
-    /// `PUT`s.
+    /// `PUT`s; again where Neutron stumbles, as it does over its small database when two write at once.
     pub fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        let stumbled = |error: &anyhow::Error| {
+            error.downcast_ref::<ApiError>().is_some_and(|error| error.status >= 500)
+        };
+        for _ in 0..20 {
+            match self.call("PUT", path, body) {
+                Err(error) if stumbled(&error) => thread::sleep(Duration::from_millis(100)),
+                done => return done,
+            }
+        }
         self.call("PUT", path, body)
     }
 

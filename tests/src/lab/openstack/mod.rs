@@ -199,7 +199,7 @@ impl Cloud for Openstack {
     fn writes(&self) -> &'static [(&'static str, u32)] {
         &[
             // A route that led elsewhere is replaced, and so is natd's own when it is given back.
-            ("PUT /v2.0/routers/*", 2),
+            ("PUT /v2.0/routers/*", 1),
             ("PUT /v2.0/routers/*/add_extraroutes", 1),
             ("PUT /v2.0/routers/*/remove_extraroutes", 1),
             // Of both of its ports.
@@ -254,9 +254,16 @@ impl Cloud for Openstack {
 
     fn point_route(&self, table: &str, destination: &str, target: &str) -> Result<()> {
         let next = self.next_hop(target)?;
+        let route = json!({ "destination": destination, "nexthop": next });
         let mut routes = self.routes(table)?;
+        let is_new = routes.iter().all(|route| route["destination"] != destination);
+        if is_new && !self.host_routes {
+            // Takes nothing away that somebody else has added meanwhile.
+            let path = format!("/v2.0/routers/{table}/add_extraroutes");
+            return self.api.put(&path, &json!({ "router": { "routes": [route] } })).map(drop);
+        }
         routes.retain(|route| route["destination"] != destination);
-        routes.push(json!({ "destination": destination, "nexthop": next }));
+        routes.push(route);
         self.set_routes(table, &routes)
     }
 
