@@ -219,11 +219,11 @@ fn unavailable() -> Fault {
 #[test]
 fn tokens_are_renewed_before_they_end() -> Result<()> {
     let lab = Lab::openstack().build()?;
-    lab.neutron().change_keystone("[token]\nexpiration = 330\n")?;
+    lab.neutron().change_keystone("[token]\nexpiration = 60\n")?;
     let mut scene = Scene::new(&lab)?;
     let mark = scene.daemon.mark();
     lab.api_log_clear();
-    // natd renews five minutes ahead: the first token serves for half a minute.
+    // natd renews when a quarter of it is left.
     scene.until("a second token", |scene| scene.logins() >= 1);
     let refused = lab.api_log().iter().filter(|call| call.status == Some(401)).count();
     ensure!(refused == 0, "{refused} calls were refused");
