@@ -16,13 +16,12 @@ use natd_core::{
     desired::{Desired, desired, tables_to_ask_for},
     error::{Error, Kind, Result},
     facts::Facts,
-    host::{Depth, Host, SysctlKey},
+    host::{Depth, Host},
     journal::{Journal, JournalFile},
     model::{InterfaceName, NextHop, RouteKey, RouteTableId},
     network::Network,
     observed::Observed,
     plan::{Plan, plan},
-    ruleset::Family,
     step::{Phase, Step},
     verdict::{Judgement, Proof, judge},
 };
@@ -30,6 +29,7 @@ use serde::Serialize;
 
 use crate::{
     firewall::Choice,
+    forwarding,
     survey::{self, Listed},
 };
 
@@ -213,25 +213,15 @@ impl Gateway {
             },
         };
         self.last.clone_from(&listed);
-        let global = SysctlKey::global("net/ipv6/conf/all/forwarding");
-        let by_interface = SysctlKey::global("net/ipv6/conf/all/force_forwarding");
-        let on = |key: &SysctlKey| -> Result<bool> {
-            Ok(self.host.sysctl.read(key)?.is_some_and(|value| value == "1"))
-        };
-        let mut forwards = BTreeSet::new();
-        if on(&SysctlKey::global("net/ipv4/ip_forward"))? {
-            forwards.insert(Family::V4);
-        }
-        if on(&global)? && !journal.sysctls.contains_key(&global) {
-            forwards.insert(Family::V6);
-        }
+        let forwarding = forwarding::look(&self.host, &network, journal)?;
         let facts = Facts {
             network,
             firewall: self.firewall.kind,
             blocks: self.firewall.blocks,
             chosen: self.firewall.reason.clone(),
-            forwards,
-            forwards_ipv6_by_interface: self.host.sysctl.read(&by_interface)?.is_some(),
+            forwards: forwarding.for_others,
+            forwards_ipv6_by_interface: forwarding.ipv6_by_interface,
+            advertised: forwarding.advertised,
             listening: if self.config.nat.forward.is_empty() {
                 BTreeSet::new()
             } else {

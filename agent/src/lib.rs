@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`gateway`] | looks, plans, converges, proves: what every command is made of |
-//! | `survey` | what there is, in cloud and host |
+//! | `survey`, `forwarding` | what there is, in cloud and host |
 //! | [`daemon`] | the loop of `natd run` |
 //! | [`contest`] | when to leave a route to somebody else |
 //! | [`notify`] | what the service manager is told |
@@ -21,6 +21,7 @@ pub mod daemon;
 pub mod egress;
 pub mod events;
 pub mod firewall;
+mod forwarding;
 pub mod gateway;
 pub mod links;
 pub mod lock;

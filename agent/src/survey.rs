@@ -142,7 +142,7 @@ pub(crate) async fn observe(
             Err(error) => tracing::debug!(%error, "not looked at"),
         }
     }
-    for service in desired.persistence.service.iter().chain(&journal.services) {
+    for service in desired.persistence.services.iter().chain(&journal.services) {
         observed.services.insert(service.clone(), host.boot.is_enabled(service));
     }
     let global = SysctlKey::global("net/ipv4/ip_forward");

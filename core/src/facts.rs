@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     cloud::{Instance, InterfaceFacts, TableFacts},
     error::Error,
-    model::MacAddress,
+    model::{InterfaceName, MacAddress},
     network::Network,
     persist::Boot,
     ruleset::{Blocks, Family, FirewallKind},
@@ -31,8 +31,13 @@ pub struct Facts {
     /// The families that this host forwards for others too: their global key is on, which natd
     /// never switches on itself for IPv4.
     pub forwards: BTreeSet<Family>,
-    /// The kernel can forward IPv6 by interface (`force_forwarding`, since Linux 6.17).
+    /// IPv6 is to be forwarded by interface: the kernel can (`force_forwarding`, since Linux 6.17), and
+    /// natd doesn't forward by all of them already. To end that would reset every `force_forwarding`.
     pub forwards_ipv6_by_interface: bool,
+    /// The interfaces that would take no router advertisements any more if they forwarded IPv6, but
+    /// for natd: their `accept_ra` is 1, or 2 by natd's doing. Where it is 0, something else
+    /// (networkd) looks after advertisements.
+    pub advertised: BTreeSet<InterfaceName>,
     /// The TCP ports at which programs of this host listen to others than itself.
     pub listening: BTreeSet<u16>,
     /// The cloud's side; `None` if `provider = "none"`.

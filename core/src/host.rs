@@ -98,10 +98,10 @@ impl SysctlKey {
         Self(format!("net/ipv4/conf/{interface}/{name}"))
     }
 
-    /// Whether it is what lets packets through an interface.
+    /// Whether it is what lets packets through an interface, of either family.
     #[must_use]
     pub fn is_forwarding(&self) -> bool {
-        self.0.ends_with("/forwarding")
+        self.0.ends_with("/forwarding") || self.0.ends_with("/force_forwarding")
     }
 
     /// Whether the kernel has it only once connection tracking is loaded.

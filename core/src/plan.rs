@@ -224,8 +224,7 @@ fn carry(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Jour
     sysctls.sort_by_key(|(_, setting)| setting.weight == Weight::Carries);
     for (key, setting) in sysctls {
         let found = observed.sysctls.get(key);
-        let concerned = setting.only_from.is_none() || setting.only_from.as_ref() == found;
-        if found != Some(&setting.value) && concerned {
+        if found != Some(&setting.value) {
             plan.steps.push(Step::SetSysctl {
                 key: key.clone(),
                 from: found.cloned(),
@@ -326,7 +325,7 @@ fn return_host(plan: &mut Plan, desired: &Desired, observed: &Observed, journal:
 
 /// What is to be there after a reboot, and what natd has there that isn't to be.
 fn persist(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Journal) {
-    let Persistence { files, service, .. } = &desired.persistence;
+    let Persistence { files, services, .. } = &desired.persistence;
     for (path, form) in places() {
         let entry = journal.files.get(&path);
         let seen = observed.files.get(&path);
@@ -362,12 +361,12 @@ fn persist(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Jo
         steps.extract_if(.., |step| matches!(step, Step::Unpersist { .. })).collect();
     steps.extend(away.into_iter().rev());
     plan.steps = steps;
-    if let Some(service) = service
-        && observed.services.get(service) == Some(&false)
-    {
-        plan.steps.push(Step::EnableService { service: service.clone() });
+    for service in services {
+        if observed.services.get(service) == Some(&false) {
+            plan.steps.push(Step::EnableService { service: service.clone() });
+        }
     }
-    for enabled in journal.services.iter().filter(|enabled| Some(*enabled) != service.as_ref()) {
+    for enabled in journal.services.difference(services) {
         if observed.services.get(enabled) == Some(&true) {
             plan.steps.push(Step::DisableService { service: enabled.clone() });
         } else {

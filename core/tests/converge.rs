@@ -83,10 +83,12 @@ fn files() -> impl Strategy<Value = BTreeMap<HostPath, (String, u32)>> {
         of("/etc/rc.local", &script),
         of("/etc/iptables/rules.v4", &saved),
         of("/etc/sysconfig/iptables", &saved),
+        of("/etc/iptables/rules.v6", &saved),
+        of("/etc/sysconfig/ip6tables", &saved),
         of("/etc/nftables.conf", &["flush ruleset"]),
     )
-        .prop_map(|(a, b, c, d)| {
-            [a, b, c, d]
+        .prop_map(|(a, b, c, d, e, f)| {
+            [a, b, c, d, e, f]
                 .into_iter()
                 .filter_map(|(path, content, mode)| Some((path, (content?, mode))))
                 .collect()
@@ -117,11 +119,12 @@ prop_compose! {
     }
 }
 
-fn rules(kind: FirewallKind, masquerade: bool) -> Rules {
+fn rules(kind: FirewallKind, masquerade: bool, ipv6: bool) -> Rules {
+    let sources = ["10.10.0.0/16", "fd00:10::/32"].into_iter().take(1 + usize::from(ipv6));
     let ruleset = Ruleset {
         egress: "eth0".parse().expect("a name"),
         ingress: BTreeSet::from(["eth0".parse().expect("a name")]),
-        sources: ["10.10.0.0/16".parse().expect("a net")].into_iter().collect(),
+        sources: sources.map(|net| net.parse().expect("a net")).collect(),
         exclude: Networks::default(),
         translation: if masquerade { Translation::Masquerade } else { Translation::to(ADDRESS) },
         random_fully: true,
@@ -137,6 +140,7 @@ prop_compose! {
     fn wishes()(
         kind in prop_oneof![Just(FirewallKind::Nftables), Just(FirewallKind::Iptables)],
         masquerade: bool,
+        ipv6: bool,
         wanted_sysctls in proptest::collection::vec(proptest::option::of(0..3_u8), SYSCTLS.len()),
         unchecked in proptest::sample::subsequence(INTERFACES.to_vec(), 0..=INTERFACES.len()),
         wanted_routes in proptest::sample::subsequence(keys(), 0..=keys().len()),
@@ -148,10 +152,10 @@ prop_compose! {
             .zip(wanted_sysctls)
             .filter_map(|(key, value)| Some((
                 SysctlKey::global(key),
-                Setting { value: value?.to_string(), weight: Weight::Carries, only_from: None },
+                Setting { value: value?.to_string(), weight: Weight::Carries },
             )))
             .collect();
-        let rules = rules(kind, masquerade);
+        let rules = rules(kind, masquerade, ipv6);
         let boot = Boot { live: true, ..Boot::default() };
         let persistence = match (persist, kind) {
             (None, _) => None,
@@ -197,7 +201,7 @@ fn is_reached(desired: &Desired, state: &State) -> bool {
                     && (!part.is_executable() || mode & 0o111 != 0)
             })
         })
-        && desired.persistence.service.iter().all(|service| state.services.contains(service))
+        && desired.persistence.services.iter().all(|service| state.services.contains(service))
         && desired.unchecked.iter().all(|id| state.checks.get(id) == Some(&false))
         && desired.routes.iter().all(|(key, wish)| {
             state
@@ -344,7 +348,7 @@ fn a_foreign_route_is_refused_where_takeover_says_so_and_nothing_is_changed() {
     let before = State { routes: BTreeMap::from([(key.clone(), theirs)]), ..State::default() };
     let world = World::new(before.clone());
     let wish = Desired {
-        rules: Some(rules(FirewallKind::Nftables, false)),
+        rules: Some(rules(FirewallKind::Nftables, false, false)),
         wants_routes: true,
         routes: BTreeMap::from([(
             key,
@@ -410,7 +414,7 @@ fn routes_that_lead_here_without_an_entry_in_the_journal_are_told_of_on_the_way_
 fn what_somebody_has_edited_between_the_marks_is_left_until_the_operator_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let world = World::new(State::default());
-    let rules = rules(FirewallKind::Nftables, false);
+    let rules = rules(FirewallKind::Nftables, false, false);
     let boot = Boot::default();
     let persistence = lay_out(PersistKind::RcLocal, String::new(), &rules, &BTreeMap::new(), &boot);
     let wish = Desired { rules: Some(rules), persistence, ..Desired::default() };
@@ -456,7 +460,7 @@ fn a_file_of_somebody_elses_under_a_name_of_natds_is_not_taken_for_natds() {
         ..State::default()
     };
     let world = World::new(theirs.clone());
-    let rules = rules(FirewallKind::Nftables, false);
+    let rules = rules(FirewallKind::Nftables, false, false);
     let boot = Boot::default();
     let persistence = lay_out(PersistKind::RcLocal, String::new(), &rules, &BTreeMap::new(), &boot);
     let wish = Desired { rules: Some(rules), persistence, ..Desired::default() };
@@ -471,7 +475,7 @@ fn parameters_of_a_module_that_is_not_loaded_are_set_and_given_back_all_the_same
     let folder = tempfile::tempdir().expect("a folder");
     let world = World::new(State::default());
     let key = SysctlKey::global("net/netfilter/nf_conntrack_max");
-    let setting = Setting { value: "262144".to_owned(), weight: Weight::Optional, only_from: None };
+    let setting = Setting { value: "262144".to_owned(), weight: Weight::Optional };
     let wish = Desired { sysctls: [(key.clone(), setting)].into(), ..Desired::default() };
     let (_, attempts) = run(world.tick(&wish, folder.path()));
     assert!(all_done(&attempts), "{attempts:?}");

@@ -18,14 +18,11 @@ use natd_core::{
     desired::{Desired, desired},
     error::Kind,
     facts::{CloudFacts, Facts},
-    host::SysctlKey,
-    journal::Journal,
     model::{NextHop, Route, RouteOrigin, RouteState},
     network::{Flow, Link, Network},
     networks::Networks,
-    observed::Observed,
     persist::Boot,
-    plan::{Plan, plan},
+    plan::Plan,
     ruleset::{Blocks, Family, FirewallKind, Pool, Protocol, Ruleset, Translation},
     step::Step,
     verdict::{Proof, Verdict, judge},
@@ -89,6 +86,7 @@ fn facts() -> Facts {
         chosen: None,
         forwards: BTreeSet::new(),
         forwards_ipv6_by_interface: true,
+        advertised: BTreeSet::new(),
         listening: BTreeSet::new(),
         boot: Boot::default(),
         memory: Some(4 << 30),
@@ -361,45 +359,6 @@ fn what_is_not_served_is_shut_out_unless_the_host_forwards_for_others() {
     config.nat.sources.push(NetworkSpec::Net(id("fd00::/8")));
     facts.forwards = [Family::V4].into();
     assert_eq!(shut(&facts, &config), [Family::V6].into());
-}
-
-#[test]
-fn ipv6_is_forwarded_by_interface_or_else_router_advertisements_are_kept() {
-    let mut facts = facts();
-    let mut config = config(&["rtb-a"]);
-    let keys = |config: &Config, facts: &Facts| -> Vec<String> {
-        let sysctls = desired(config, facts).expect("possible").sysctls;
-        sysctls.keys().map(ToString::to_string).filter(|key| key.contains("ipv6")).collect()
-    };
-    assert_eq!(keys(&config, &facts), [""; 0]);
-    config.nat.mode = Mode::Masquerade;
-    config.nat.sources.push(NetworkSpec::Net(id("fd00::/8")));
-    assert_eq!(keys(&config, &facts), ["net.ipv6.conf.eth0.force_forwarding"]);
-    facts.forwards_ipv6_by_interface = false;
-    assert_eq!(
-        keys(&config, &facts),
-        [
-            "net.ipv6.conf.all.forwarding",
-            "net.ipv6.conf.eth0.accept_ra",
-            "net.ipv6.conf.eth1.accept_ra"
-        ]
-    );
-    // First what keeps the advertised routes; and where they are not accepted they stay so.
-    let wanted = desired(&config, &facts).expect("possible");
-    let mut observed = Observed::default();
-    for (name, value) in [("eth0", "1"), ("eth1", "0")] {
-        observed.sysctls.insert(SysctlKey::ipv6(&id(name), "accept_ra"), value.to_owned());
-    }
-    let plan = plan(&wanted, &observed, &Journal::default(), &BTreeSet::new(), &[]);
-    let set: Vec<String> = plan
-        .steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::SetSysctl { key, .. } if key.path().contains("ipv6") => Some(key.to_string()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(set, ["net.ipv6.conf.eth0.accept_ra", "net.ipv6.conf.all.forwarding"]);
 }
 
 #[test]

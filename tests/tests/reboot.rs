@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
-use natd_tests::boot::machine::Machine;
+use natd_tests::boot::machine::{ADDRESS_IPV6, Machine};
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 10);
 
@@ -12,6 +12,8 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 10);
 struct Case {
     firewall: &'static str,
     persist: &'static str,
+    /// The client's IPv6 is translated, too, until the configuration says otherwise.
+    ipv6: bool,
     /// Services that are started at boot, and when.
     enabled: &'static [(&'static str, &'static str)],
     /// Files of others, which are scripts where their path says so.
@@ -25,11 +27,18 @@ const RC_LOCAL: (&str, &str) =
     ("etc/rc.local", "#!/bin/sh -e\n# mine\nsleep 1\ntouch /run/mine\n\nexit 0\n");
 const SAVED: &str = "# mine\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:MINE - [0:0]\n-A FORWARD -j MINE\n-A MINE -s 192.0.2.0/24 -j DROP\nCOMMIT\n";
 
-/// As in the package iptables-services, which Debian lacks: what its script does at the start and at `save`.
+const THEIRS: &str =
+    "iptables -C MINE -s 192.0.2.0/24 -j DROP && ip6tables -C MINE -s 2001:db8:bad::/48 -j DROP";
+const SAVED_IPV6: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:MINE - [0:0]\n-A FORWARD -j MINE\n-A MINE -s 2001:db8:bad::/48 -j DROP\nCOMMIT\n# mine";
+
+/// As in the package iptables-services, which Debian lacks: what its script does at the start and at `save`. Both of
+/// the services run the same one by two names.
 const IPTABLES_INIT: &str = "#!/bin/sh
+name=${0##*/}
+name=${name%.init}
 case $1 in
-start) [ ! -s /etc/sysconfig/iptables ] || iptables-restore </etc/sysconfig/iptables ;;
-save) iptables-save >/etc/sysconfig/iptables ;;
+start) [ ! -s /etc/sysconfig/$name ] || $name-restore </etc/sysconfig/$name ;;
+save) $name-save >/etc/sysconfig/$name ;;
 esac
 ";
 const IPTABLES_UNIT: &str = "[Unit]
@@ -43,12 +52,27 @@ ExecStart=/usr/libexec/iptables/iptables.init start
 [Install]
 WantedBy=basic.target
 ";
+const IP6TABLES_UNIT: &str = "[Unit]
+Description=IPv6 firewall with ip6tables
+Before=network-pre.target
+Wants=network-pre.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/libexec/iptables/ip6tables.init start
+[Install]
+WantedBy=basic.target
+";
 
-fn configuration(case: &Case, sources: &str) -> String {
+const ONE: &str = "\"10.10.2.0/24\"";
+const MORE: &str = "\"10.10.2.0/24\", \"10.20.0.0/16\"";
+
+fn configuration(case: &Case, sources: &str, ipv6: bool) -> String {
+    let ipv6 = if ipv6 { ", \"fd00:10:2::/64\"]\nmode = \"masquerade\"" } else { "]" };
     format!(
         "provider = \"none\"
 [nat]
-sources = [{sources}]
+sources = [{sources}{ipv6}
 exclude = [\"10.10.0.0/16\"]
 firewall = \"{}\"
 persist = \"{}\"
@@ -63,7 +87,7 @@ targets = [\"198.51.100.10:80\"]
 
 fn machine(case: &Case) -> Result<Machine> {
     let machine = Machine::new()?;
-    machine.write("etc/natd/natd.toml", &configuration(case, "\"10.10.2.0/24\""))?;
+    machine.write("etc/natd/natd.toml", &configuration(case, ONE, case.ipv6))?;
     for (path, text) in case.files {
         if path.contains("rc.local") || path.contains("libexec") {
             machine.write_script(path, text)?;
@@ -77,14 +101,20 @@ fn machine(case: &Case) -> Result<Machine> {
     Ok(machine)
 }
 
-/// NAT works, by whom the internet saw, from the first packet on.
-fn is_translated_from_the_first_packet(machine: &mut Machine, address: Ipv4Addr) -> Result<()> {
+/// NAT works, by whom the internet saw, from the first packet on; and IPv6 that isn't asked for is not forwarded.
+fn is_translated_from_the_first_packet(machine: &mut Machine, case: &Case) -> Result<()> {
     machine.cut_power()?;
-    let stream = machine.wires().stream()?;
+    let (stream, ipv6) = (machine.wires().stream()?, machine.wires().stream_ipv6()?);
     machine.boot()?;
     ensure!(!machine.natd_has_run()?, "natd has run");
     stream.goes_on(20)?;
-    ensure!(stream.sources() == [address], "seen outside: {:?}", stream.sources());
+    ensure!(stream.sources() == [ADDRESS], "seen outside: {:?}", stream.sources());
+    if case.ipv6 {
+        ipv6.goes_on(20)?;
+        ensure!(ipv6.sources() == [ADDRESS_IPV6], "seen outside: {:?}", ipv6.sources());
+    } else {
+        ensure!(ipv6.sources().is_empty(), "seen outside: {:?}", ipv6.sources());
+    }
     Ok(())
 }
 
@@ -104,13 +134,12 @@ fn survives(case: &Case) -> Result<()> {
         status.stdout.contains("after a reboot") && !status.stdout.contains('✗'),
         "{status:#?}"
     );
-    is_translated_from_the_first_packet(&mut machine, ADDRESS)?;
+    is_translated_from_the_first_packet(&mut machine, case)?;
     machine.sh(case.theirs)?;
 
     // Upgraded in place: another source, in whatever was written before.
     let applied = machine.files()?;
-    let wider = configuration(case, "\"10.10.2.0/24\", \"10.20.0.0/16\"");
-    machine.sh(&format!("cat >/etc/natd/natd.toml <<'END'\n{wider}END"))?;
+    configure(&machine, &configuration(case, MORE, case.ipv6))?;
     machine.natd_ends(0, &["apply"])?;
     let names = |files: &str| -> Vec<String> {
         let paths = files.lines().filter_map(|line| line.split(' ').next());
@@ -120,32 +149,58 @@ fn survives(case: &Case) -> Result<()> {
             .collect()
     };
     ensure!(names(&machine.files()?) == names(&applied), "other files after the upgrade");
-    is_translated_from_the_first_packet(&mut machine, ADDRESS)?;
+    is_translated_from_the_first_packet(&mut machine, case)?;
     machine.sh(case.theirs)?;
-    let rules = machine.sh("nft list ruleset; iptables-save")?;
+    let rules = machine.sh(RULES)?;
     ensure!(rules.contains("10.20.0.0/16"), "the new source isn't in force: {rules}");
     is_there_once(case, &rules)?;
 
+    if case.ipv6 {
+        ipv6_goes_alone(&machine, case, &before)?;
+    }
+
     // Removed: byte for byte as before, and another boot knows nothing of it.
     machine.natd_ends(0, &["down"])?;
-    let narrow = configuration(case, "\"10.10.2.0/24\"");
-    machine.sh(&format!("cat >/etc/natd/natd.toml <<'END'\n{narrow}END"))?;
+    configure(&machine, &configuration(case, ONE, case.ipv6))?;
     let after = machine.files()?;
     ensure!(after == before, "before:\n{before}\nafter:\n{after}");
     machine.reboot()?;
     machine.sh(case.theirs)?;
-    let rules = machine.sh("nft list ruleset; iptables-save")?;
+    let rules = machine.sh(RULES)?;
     ensure!(!rules.to_lowercase().contains("natd"), "{rules}");
-    let forwards =
-        machine.sh("sysctl -n net.ipv4.conf.eth0.forwarding net.ipv4.conf.eth1.forwarding")?;
-    ensure!(forwards == "0\n0\n", "{forwards}");
+    let forwards = machine.sh("cat /proc/sys/net/ipv[46]/conf/*/*forwarding | sort -u")?;
+    ensure!(forwards == "0\n", "{forwards}");
+    Ok(())
+}
+
+const RULES: &str = "nft list ruleset; iptables-save; ip6tables-save";
+
+fn configure(machine: &Machine, text: &str) -> Result<()> {
+    machine.sh(&format!("cat >/etc/natd/natd.toml <<'END'\n{text}END")).map(drop)
+}
+
+/// Without IPv6 sources nothing of natd's for IPv6 is left, in no file and not in the kernel.
+fn ipv6_goes_alone(machine: &Machine, case: &Case, before: &str) -> Result<()> {
+    configure(machine, &configuration(case, MORE, false))?;
+    machine.natd_ends(0, &["apply"])?;
+    let (files, rules) = (machine.files()?, machine.sh(RULES)?);
+    ensure!(rules.contains("10.20.0.0/16") && !rules.contains("fd00:"), "{rules}");
+    let of_ipv6 = |files: &str| -> Vec<String> {
+        let is_theirs =
+            |line: &&str| ["rules.v6", "ip6tables"].iter().any(|name| line.contains(name));
+        files.lines().filter(is_theirs).map(str::to_owned).collect()
+    };
+    ensure!(of_ipv6(&files) == of_ipv6(before), "before:\n{before}\nafter:\n{files}");
+    let left = machine.sh("grep -rlE 'fd00:|net/ipv6' /etc /run/sysctl.d 2>/dev/null || true")?;
+    ensure!(left == "/etc/lab-network\n", "{left}");
     Ok(())
 }
 
 /// natd's rules are in force, and none of them twice.
 fn is_there_once(case: &Case, rules: &str) -> Result<()> {
     if case.firewall == "nftables" {
-        ensure!(rules.matches("masquerade").count() == 1, "not once: {rules}");
+        let once = 1 + usize::from(case.ipv6);
+        ensure!(rules.matches("masquerade").count() == once, "not once: {rules}");
         return Ok(());
     }
     let own: Vec<&str> =
@@ -166,6 +221,7 @@ fn by_the_nftables_service_that_loads_rules_of_others() -> Result<()> {
     survives(&Case {
         firewall: "nftables",
         persist: "auto",
+        ipv6: true,
         enabled: &[("nftables.service", "sysinit.target")],
         files: &[NFTABLES],
         theirs: "nft list table inet mine | grep -q 192.0.2.0/24",
@@ -178,6 +234,7 @@ fn by_the_nftables_service_that_was_disabled() -> Result<()> {
     survives(&Case {
         firewall: "nftables",
         persist: "nftables",
+        ipv6: false,
         enabled: &[],
         files: &[NFTABLES],
         theirs: "! systemctl -q is-enabled nftables || nft list table inet mine | grep -q 192.0.2.0/24",
@@ -189,6 +246,7 @@ fn by_rc_local_with_nftables() -> Result<()> {
     survives(&Case {
         firewall: "nftables",
         persist: "auto",
+        ipv6: true,
         enabled: &[],
         files: &[RC_LOCAL],
         theirs: "test -e /run/mine",
@@ -200,9 +258,10 @@ fn by_rc_local_that_was_not_there_with_iptables() -> Result<()> {
     survives(&Case {
         firewall: "iptables",
         persist: "rc-local",
+        ipv6: true,
         enabled: &[],
-        files: &[("etc/iptables/rules.v4", SAVED)],
-        theirs: "iptables -C MINE -s 192.0.2.0/24 -j DROP",
+        files: &[("etc/iptables/rules.v4", SAVED), ("etc/iptables/rules.v6", SAVED_IPV6)],
+        theirs: THEIRS,
     })
 }
 
@@ -211,9 +270,10 @@ fn by_netfilter_persistent() -> Result<()> {
     survives(&Case {
         firewall: "iptables",
         persist: "auto",
+        ipv6: true,
         enabled: &[],
-        files: &[("etc/iptables/rules.v4", SAVED)],
-        theirs: "iptables -C MINE -s 192.0.2.0/24 -j DROP",
+        files: &[("etc/iptables/rules.v4", SAVED), ("etc/iptables/rules.v6", SAVED_IPV6)],
+        theirs: THEIRS,
     })
 }
 
@@ -222,21 +282,26 @@ fn by_iptables_services() -> Result<()> {
     survives(&Case {
         firewall: "iptables",
         persist: "iptables-services",
+        ipv6: true,
         enabled: &[],
         files: &[
             ("etc/sysconfig/iptables", SAVED),
+            ("etc/sysconfig/ip6tables", SAVED_IPV6),
             ("usr/libexec/iptables/iptables.init", IPTABLES_INIT),
-            // In place of the alias that Debian has there.
+            ("usr/libexec/iptables/ip6tables.init", IPTABLES_INIT),
+            // In place of the aliases that Debian has there.
             ("etc/systemd/system/iptables.service", IPTABLES_UNIT),
+            ("etc/systemd/system/ip6tables.service", IP6TABLES_UNIT),
         ],
         // Before natd has it started at boot, it isn't.
-        theirs: "! grep -q NATD /etc/sysconfig/iptables || iptables -C MINE -s 192.0.2.0/24 -j DROP",
+        theirs: "! grep -q NATD /etc/sysconfig/iptables || { iptables -C MINE -s 192.0.2.0/24 -j DROP && ip6tables -C MINE -s 2001:db8:bad::/48 -j DROP; }",
     })
 }
 
 const PLAIN: Case = Case {
     firewall: "nftables",
     persist: "rc-local",
+    ipv6: false,
     enabled: &[],
     files: &[RC_LOCAL],
     theirs: "",
@@ -277,7 +342,7 @@ fn an_interface_with_another_name_lets_nothing_out_untranslated_until_natd_runs(
     machine.boot_as("ens5")?;
     let there = machine.sh("nft list table inet natd")?;
     ensure!(there.contains("\"eth0\""), "{there}");
-    ensure!(!stream.sources().contains(&ADDRESS), "{:?}", stream.sources());
+    ensure!(!stream.sources().contains(&ADDRESS.into()), "{:?}", stream.sources());
     machine.natd_ends(0, &["apply"])?;
     let now = machine.wires().stream()?;
     now.goes_on(20)?;

@@ -72,8 +72,6 @@ pub struct Setting {
     pub value: String,
     /// What depends on it.
     pub weight: Weight,
-    /// It is set only if this is what it is; whatever else it is stays.
-    pub only_from: Option<String>,
 }
 
 /// What depends on a kernel parameter.

@@ -29,7 +29,7 @@ fn conntrack(config: &Config, memory: Option<u64>) -> impl Iterator<Item = (Sysc
     // The table's size is the whole kernel's: a container or a namespace can't write it.
     size.into_iter()
         .chain(timeouts)
-        .map(|(key, value)| (key, Setting { value, weight: Weight::Optional, only_from: None }))
+        .map(|(key, value)| (key, Setting { value, weight: Weight::Optional }))
 }
 
 /// Forwarding on the interfaces that natd serves and on no other; no redirects; loose reverse-path
@@ -40,8 +40,7 @@ pub(super) fn sysctls(
     facts: &Facts,
     ruleset: &Ruleset,
 ) -> BTreeMap<SysctlKey, Setting> {
-    let setting =
-        |value: &str, weight| Setting { value: value.to_owned(), weight, only_from: None };
+    let setting = |value: &str, weight| Setting { value: value.to_owned(), weight };
     let mut sysctls = BTreeMap::from([(
         SysctlKey::global("net/ipv4/conf/all/send_redirects"),
         setting("0", Weight::Improves),
@@ -61,27 +60,24 @@ pub(super) fn sysctls(
 }
 
 /// Before Linux 6.17 IPv6 is forwarded by all interfaces or by none, and one that forwards takes no
-/// router advertisements, unless its `accept_ra` is 2. Where it is 0, something else (networkd)
-/// looks after them.
+/// router advertisements, unless its `accept_ra` is 2. Since then `force_forwarding` forwards what
+/// comes in by one interface, which stays a host as to advertisements (kernel documentation,
+/// `networking/ip-sysctl`).
 fn ipv6_sysctls(facts: &Facts, ruleset: &Ruleset) -> Vec<(SysctlKey, Setting)> {
-    let setting = |value: &str, weight, only_from: Option<&str>| Setting {
-        value: value.to_owned(),
-        weight,
-        only_from: only_from.map(str::to_owned),
-    };
+    let setting = |value: &str, weight| Setting { value: value.to_owned(), weight };
     if facts.forwards.contains(&Family::V6) {
         return Vec::new();
     }
     if facts.forwards_ipv6_by_interface {
         let forced = |interface| {
-            (SysctlKey::ipv6(interface, "force_forwarding"), setting("1", Weight::Carries, None))
+            (SysctlKey::ipv6(interface, "force_forwarding"), setting("1", Weight::Carries))
         };
         return ruleset.ingress.iter().map(forced).collect();
     }
-    let links = facts.network.links.iter().filter(|link| link.mac.is_some());
-    let advertised = links.map(|link| {
-        (SysctlKey::ipv6(&link.name, "accept_ra"), setting("2", Weight::Improves, Some("1")))
-    });
+    let advertised = facts
+        .advertised
+        .iter()
+        .map(|interface| (SysctlKey::ipv6(interface, "accept_ra"), setting("2", Weight::Improves)));
     let global = SysctlKey::global("net/ipv6/conf/all/forwarding");
-    advertised.chain([(global, setting("1", Weight::Carries, None))]).collect()
+    advertised.chain([(global, setting("1", Weight::Carries))]).collect()
 }

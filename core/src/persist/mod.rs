@@ -23,15 +23,19 @@ mod rc_local;
 mod saved;
 mod sysctl;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
 pub use boot::{Availability, Boot};
 pub use choose::choose;
 pub use diff::diff;
-pub use layout::{lay_out, places};
+pub use layout::{lay_out, places, sysctl_files};
 pub use part::{Edit, FileSeen, Form, Part, PartDigest, Place};
+pub use sysctl::is_set_in;
 
 use crate::error::Error;
 
@@ -120,8 +124,8 @@ pub struct Persistence {
     pub why: String,
     /// natd's part of each file.
     pub files: BTreeMap<HostPath, Part>,
-    /// The service that has to be started at boot.
-    pub service: Option<ServiceName>,
+    /// The services that have to be started at boot.
+    pub services: BTreeSet<ServiceName>,
     /// Why what was asked for can't be had.
     pub problem: Option<Error>,
 }

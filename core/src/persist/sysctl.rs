@@ -11,3 +11,10 @@ pub(super) fn text(settings: &BTreeMap<SysctlKey, Setting>) -> String {
         |(key, setting): (&SysctlKey, &Setting)| format!("{} = {}\n", key.path(), setting.value);
     settings.iter().map(line).collect::<Vec<_>>().concat()
 }
+
+/// Whether the text of such a file sets that parameter.
+#[must_use]
+pub fn is_set_in(text: &str, key: &SysctlKey) -> bool {
+    let is_key = |line: &str| line.split_once(" = ").is_some_and(|(path, _)| path == key.path());
+    text.lines().any(is_key)
+}

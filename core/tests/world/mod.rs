@@ -60,7 +60,7 @@ pub struct World(Arc<Mutex<Inner>>);
 /// The tables of this world.
 pub const TABLES: [&str; 3] = ["rtb-a", "rtb-b", "rtb-c"];
 /// The services that can be started at boot.
-pub const SERVICES: [&str; 3] = ["iptables", "netfilter-persistent", "nftables"];
+pub const SERVICES: [&str; 4] = ["ip6tables", "iptables", "netfilter-persistent", "nftables"];
 /// The interfaces of this machine.
 pub const INTERFACES: [&str; 2] = ["eni-0", "eni-1"];
 

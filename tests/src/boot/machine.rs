@@ -1,6 +1,7 @@
 //! A Debian tree that is booted, driven and cut off from power.
 
 use std::fs;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::wires::{CLIENT_SIDE, Wires};
+use super::wires::{CLIENT_SIDE, CLIENT_SIDE_IPV6, Wires};
 use crate::lab::name::LabName;
 use crate::lab::natd::{Run, binary, run};
 use crate::lab::run::{finish, succeeds};
@@ -18,6 +19,8 @@ use crate::lab::run::{finish, succeeds};
 const TREE: &str = "/var/cache/natd-tree";
 /// A boot takes two seconds on an idle machine.
 const LONGEST_BOOT: Duration = Duration::from_secs(90);
+/// The address that the machine has outside by IPv6.
+pub const ADDRESS_IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10);
 /// Where control groups are, whichever version of them this machine has.
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified";
 /// Made by the last unit of a boot.
@@ -111,6 +114,9 @@ ip link set eth1 up
 ip addr add {address}/24 dev {outside}
 ip addr add {CLIENT_SIDE}/24 dev eth1
 ip route add default via 10.10.1.1
+ip addr add {ADDRESS_IPV6}/64 dev {outside} nodad
+ip addr add {CLIENT_SIDE_IPV6}/64 dev eth1 nodad
+ip route add default via 2001:db8:1::1
 "
         );
         self.write("etc/lab-network", &script)

@@ -1,7 +1,7 @@
 //! Client and internet on both sides of a machine, and a stream of datagrams between them that misses nothing.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -15,14 +15,21 @@ use crate::lab::namespace::Namespace;
 
 /// The host on the internet: answers every datagram on port 7, and takes TCP connections on port 80.
 pub const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+/// The same host by IPv6.
+pub const INTERNET_IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10);
 /// The machine's address on the client's side.
 pub const CLIENT_SIDE: Ipv4Addr = Ipv4Addr::new(10, 10, 2, 10);
-/// The client knows it, and doesn't wait for an answer to ARP with its first packet.
+/// The same by IPv6.
+pub const CLIENT_SIDE_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 2, 0, 0, 0, 0, 0x10);
+/// The client knows it, and doesn't wait for an answer to ARP, or to a solicitation, with its first packet.
 const CLIENT_SIDE_MAC: &str = "02:00:0a:0a:02:0a";
 /// The private client.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 10, 2, 101);
+/// The same by IPv6.
+pub const CLIENT_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 2, 0, 0, 0, 0, 0x101);
 
 const ECHO: SocketAddr = SocketAddr::new(IpAddr::V4(INTERNET), 7);
+const ECHO_IPV6: SocketAddr = SocketAddr::new(IpAddr::V6(INTERNET_IPV6), 7);
 const WEB: SocketAddr = SocketAddr::new(IpAddr::V4(INTERNET), 80);
 
 /// Between two datagrams of a stream.
@@ -32,6 +39,9 @@ const TURN: Duration = Duration::from_millis(20);
 /// How long an answer may take. Everything happens on one machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Every source that a datagram was seen to come from outside, in order.
+type Seen = Arc<Mutex<Vec<IpAddr>>>;
+
 /// Client and internet.
 #[derive(Debug)]
 pub struct Wires {
@@ -39,8 +49,8 @@ pub struct Wires {
     internet: Namespace,
     /// That of the machine's present boot.
     machine: Option<Namespace>,
-    /// Every source that a datagram was seen to come from outside, in order.
-    seen: Arc<Mutex<Vec<Ipv4Addr>>>,
+    seen: Seen,
+    seen_ipv6: Seen,
     listener: Arc<TcpListener>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -51,23 +61,31 @@ impl Wires {
         reap_orphans()?;
         let client = Namespace::create(name.namespace("client"))?;
         let internet = Namespace::create(name.namespace("internet"))?;
-        internet.ip(&format!("addr add {INTERNET}/32 dev lo"))?;
+        // No time for the detection of duplicate addresses.
+        for namespace in [&client, &internet] {
+            namespace.set_sysctls(&[("net.ipv6.conf.default.accept_dad", "0")])?;
+        }
+        internet.ip(&format!(
+            "addr add {INTERNET}/32 dev lo
+             addr add {INTERNET_IPV6}/128 dev lo"
+        ))?;
         // What comes untranslated is seen, too.
         internet.set_sysctls(&[
             ("net.ipv4.conf.all.rp_filter", "0"),
             ("net.ipv4.conf.default.rp_filter", "0"),
         ])?;
         let listener = Arc::new(internet.listen(WEB)?);
-        let echo = internet.run(|| UdpSocket::bind(ECHO))?.context("the echo")?;
-        echo.set_read_timeout(Some(TURN))?;
-        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen, seen_ipv6) = (Seen::default(), Seen::default());
         let accepting = Arc::clone(&listener);
-        let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&seen));
-        let threads = vec![
-            thread::spawn(move || while accepting.accept().is_ok() {}),
-            thread::spawn(move || answer(&echo, &noted, &stopped)),
-        ];
-        Ok(Self { client, internet, machine: None, seen, listener, stop, threads })
+        let mut threads = vec![thread::spawn(move || while accepting.accept().is_ok() {})];
+        for (address, seen) in [(ECHO, &seen), (ECHO_IPV6, &seen_ipv6)] {
+            let echo = internet.run(|| UdpSocket::bind(address))?.context("the echo")?;
+            echo.set_read_timeout(Some(TURN))?;
+            let (stopped, noted) = (Arc::clone(&stop), Arc::clone(seen));
+            threads.push(thread::spawn(move || answer(&echo, &noted, &stopped)));
+        }
+        Ok(Self { client, internet, machine: None, seen, seen_ipv6, listener, stop, threads })
     }
 
     /// Gives a boot of the machine a namespace of its own between the two, and tells its name.
@@ -79,13 +97,18 @@ impl Wires {
              link add eth1 address {CLIENT_SIDE_MAC} type veth peer name eth0 netns {client}"
         ))?;
         self.internet.ip("addr add 10.10.1.1/24 dev eth0
+             addr add 2001:db8:1::1/64 dev eth0
              link set eth0 up
-             route add 10.10.2.0/24 dev eth0")?;
+             route add 10.10.2.0/24 dev eth0
+             route add fd00:10:2::/64 dev eth0")?;
         self.client.ip(&format!(
             "addr add {CLIENT}/24 dev eth0
              link set eth0 up
              neigh add {CLIENT_SIDE} lladdr {CLIENT_SIDE_MAC} dev eth0 nud permanent
-             route add default via {CLIENT_SIDE}"
+             route add default via {CLIENT_SIDE}
+             addr add {CLIENT_IPV6}/64 dev eth0
+             neigh add {CLIENT_SIDE_IPV6} lladdr {CLIENT_SIDE_MAC} dev eth0 nud permanent
+             route add default via {CLIENT_SIDE_IPV6}"
         ))?;
         let path = machine.name().to_owned();
         self.machine = Some(machine);
@@ -103,14 +126,27 @@ impl Wires {
     /// Forgets what was seen outside, and begins to send datagrams from the client, whether or not anything carries
     /// them yet.
     pub fn stream(&self) -> Result<Stream> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let socket = self.client.run(|| UdpSocket::bind("0.0.0.0:0"))?.context("a socket")?;
+        self.stream_to(ECHO, &self.seen)
+    }
+
+    /// The same by IPv6.
+    pub fn stream_ipv6(&self) -> Result<Stream> {
+        self.stream_to(ECHO_IPV6, &self.seen_ipv6)
+    }
+
+    fn stream_to(&self, echo: SocketAddr, seen: &Seen) -> Result<Stream> {
+        seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let any: IpAddr = match echo {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = self.client.run(|| UdpSocket::bind((any, 0)))?.context("a socket")?;
         socket.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
         let traffic = Arc::new(Mutex::new(Traffic::default()));
         let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&traffic));
-        let thread = thread::spawn(move || send(&socket, &noted, &stopped));
-        Ok(Stream { stop, traffic, thread: Some(thread), seen: Arc::clone(&self.seen) })
+        let thread = thread::spawn(move || send(&socket, echo, &noted, &stopped));
+        Ok(Stream { stop, traffic, thread: Some(thread), seen: Arc::clone(seen) })
     }
 }
 
@@ -130,7 +166,7 @@ pub struct Stream {
     stop: Arc<AtomicBool>,
     traffic: Arc<Mutex<Traffic>>,
     thread: Option<JoinHandle<()>>,
-    seen: Arc<Mutex<Vec<Ipv4Addr>>>,
+    seen: Seen,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -181,7 +217,7 @@ impl Stream {
     }
 
     /// Whom the internet has seen since the stream began, in order, each once in a row.
-    pub fn sources(&self) -> Vec<Ipv4Addr> {
+    pub fn sources(&self) -> Vec<IpAddr> {
         let mut sources = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         sources.dedup();
         sources
@@ -197,7 +233,7 @@ impl Drop for Stream {
     }
 }
 
-fn send(socket: &UdpSocket, traffic: &Mutex<Traffic>, stop: &AtomicBool) {
+fn send(socket: &UdpSocket, echo: SocketAddr, traffic: &Mutex<Traffic>, stop: &AtomicBool) {
     let traffic = || traffic.lock().unwrap_or_else(PoisonError::into_inner);
     let mut number = 0_u64;
     let mut last = None;
@@ -213,7 +249,7 @@ fn send(socket: &UdpSocket, traffic: &Mutex<Traffic>, stop: &AtomicBool) {
             if since.elapsed() > Duration::from_secs(1) {
                 return;
             }
-        } else if socket.send_to(&number.to_be_bytes(), ECHO).is_ok() {
+        } else if socket.send_to(&number.to_be_bytes(), echo).is_ok() {
             // Only what left the client can be lost: without a wire there is nothing to send on.
             number += 1;
             traffic().sent = number;
@@ -222,13 +258,11 @@ fn send(socket: &UdpSocket, traffic: &Mutex<Traffic>, stop: &AtomicBool) {
     }
 }
 
-fn answer(socket: &UdpSocket, seen: &Mutex<Vec<Ipv4Addr>>, stop: &AtomicBool) {
+fn answer(socket: &UdpSocket, seen: &Mutex<Vec<IpAddr>>, stop: &AtomicBool) {
     let mut buffer = [0; 64];
     while !stop.load(Ordering::Relaxed) {
         if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-            if let IpAddr::V4(source) = peer.ip() {
-                seen.lock().unwrap_or_else(PoisonError::into_inner).push(source);
-            }
+            seen.lock().unwrap_or_else(PoisonError::into_inner).push(peer.ip());
             let _unreachable = socket.send_to(&buffer[..length], peer);
         }
     }

@@ -72,8 +72,11 @@ impl BackEnd {
     pub fn programs(self, folder: &Path) -> Result<PathBuf> {
         let bin = folder.join("bin");
         fs::create_dir_all(&bin).with_context(|| format!("making {}", bin.display()))?;
-        for name in ["iptables", "iptables-save", "iptables-restore"] {
-            symlink(self.program(), bin.join(name)).with_context(|| format!("linking {name}"))?;
+        for family in ["iptables", "ip6tables"] {
+            for name in ["", "-save", "-restore"].map(|verb| format!("{family}{verb}")) {
+                let link = bin.join(&name);
+                symlink(self.program(), link).with_context(|| format!("linking {name}"))?;
+            }
         }
         Ok(bin)
     }

@@ -27,6 +27,7 @@
 //! - [`internet`]: the host that tells who it saw.
 //! - [`natd`]: natd on the NAT instance; [`daemon`]: natd as a daemon; [`killed`]: natd cut short; [`back_end`]: where
 //!   its rules are.
+//! - [`ipv6`]: a network of its own with IPv6 and router advertisements, which no cloud of the lab's has.
 //! - [`owner`]: what is done by hand, past natd; [`state`]: all that natd may change, to be compared.
 //! - [`http`], [`run`]: the little HTTP, and the running of programs, that all of this needs.
 
@@ -45,6 +46,7 @@ pub mod huawei;
 pub mod icmp;
 pub mod ids;
 pub mod internet;
+pub mod ipv6;
 pub mod killed;
 pub mod metadata;
 pub mod name;
