@@ -10,14 +10,11 @@
 use ipnet::IpNet;
 
 use super::text::{Chain, Table, Target};
-use crate::{networks::number, ruleset::Blocks};
+use crate::networks::number;
 
 /// As many blocks are rules of one chain. Fewer would be quicker to pass; but iptables-nft takes
 /// time with the square of the number of chains to load them.
 const LEAF: usize = 32;
-
-/// As many blocks are rules even if there could be a set.
-pub(super) const FEW: usize = 8;
 
 /// How many bits a chain decides by.
 const BITS: u8 = 4;
@@ -132,11 +129,6 @@ fn parts(nets: &[IpNet]) -> Vec<(IpNet, &[IpNet])> {
     nets.chunk_by(|one, other| prefix(one) == prefix(other))
         .filter_map(|part| Some((prefix(part.first()?), part)))
         .collect()
-}
-
-/// The set that holds these blocks, if there is to be one.
-pub(super) fn set_for(name: &str, nets: &[IpNet], blocks: Blocks) -> Option<String> {
-    (blocks == Blocks::Ipset && nets.len() > FEW).then(|| name.to_owned())
 }
 
 #[cfg(test)]
