@@ -84,7 +84,7 @@ mod tests {
 
     use super::{
         super::{
-            Pool,
+            Pool, Translation,
             tests::{forwarding, nets, ruleset},
         },
         *,
