@@ -6,11 +6,21 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use natd_core::model::RouteTableId;
 
+/// What each exit code means.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done, or nothing to do
+  1   failed
+  2   changes are pending (plan --detailed-exitcode only)
+  3   refused for safety, nothing was changed; the message says what needs your word
+  4   partly: some is served, some was refused or failed
+  64  the command line or the configuration can't be used";
+
 /// Turns this machine into the NAT gateway of its private subnets, and keeps it one.
 ///
 /// Without a command, natd runs as the daemon.
 #[derive(Debug, Parser)]
-#[command(name = "natd", version, max_term_width = 100)]
+#[command(name = "natd", version, max_term_width = 100, after_long_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do; the default is `run`.
     #[command(subcommand)]
@@ -28,11 +38,11 @@ pub struct Common {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// The cloud that this machine is in: aws, huawei, openstack, plugin, or none for this host alone
-    #[arg(long, global = true, value_name = "NAME")]
+    /// The cloud that this machine is in
+    #[arg(long, global = true, value_name = "NAME", help = clouds())]
     pub provider: Option<String>,
 
-    /// For people, or for programs
+    /// The form of what a command prints
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub output: Format,
 
@@ -41,13 +51,19 @@ pub struct Common {
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<tracing::Level>,
 
-    /// How it is logged, on standard error
+    /// The form of the log, which goes to standard error
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub log_format: Format,
 
     /// Prefix of all files that natd reads and writes, for images and tests
     #[arg(long, global = true, default_value = "/", value_name = "DIR")]
     pub root: PathBuf,
+}
+
+/// The clouds that there are.
+fn clouds() -> String {
+    let names = natd_providers::names().join(", ");
+    format!("The cloud that this machine is in: {names}, or none for this host alone")
 }
 
 /// A form of output.
@@ -62,7 +78,7 @@ pub enum Format {
 /// What natd can be asked to do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Converge, and go on doing so until told to stop
+    /// Make this machine the NAT gateway, and keep it so until told to stop
     Run,
     /// Show what apply would do; changes nothing
     Plan {
@@ -70,7 +86,7 @@ pub enum Command {
         #[arg(long)]
         detailed_exitcode: bool,
     },
-    /// Converge once
+    /// Make this machine the NAT gateway, once
     Apply {
         /// Overwrite what somebody has edited of natd's own part of a file
         #[arg(long)]
@@ -91,7 +107,7 @@ pub enum Command {
     Provider(ProviderCommand),
     /// Print the least-privilege policy that the configuration takes, in the cloud's own form
     Policy,
-    /// Print the completions of a shell
+    /// Print completions, for your shell to load
     Completions {
         /// The shell
         #[arg(value_enum)]
@@ -99,7 +115,7 @@ pub enum Command {
     },
     /// Print the manual page, for man(1)
     Man,
-    /// Check or show the configuration
+    /// Check or show the configuration, or print an example or the schema of one
     #[command(subcommand)]
     Config(ConfigCommand),
 }
@@ -114,7 +130,7 @@ pub enum ProviderCommand {
         #[arg(long, requires = "table")]
         write: bool,
         /// The route table to write to
-        #[arg(long, value_name = "ID")]
+        #[arg(long, requires = "write", value_name = "ID")]
         table: Option<RouteTableId>,
     },
 }
@@ -126,6 +142,8 @@ pub enum ConfigCommand {
     Check,
     /// Print it as it results from all layers, defaults included
     Show,
+    /// Print its JSON schema, by which editors complete and check it
+    Schema,
     /// Print a configuration that shows every key with its default, for a start
     Example,
 }

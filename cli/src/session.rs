@@ -54,7 +54,7 @@ pub fn configuration(common: &Common) -> Result<Config, ConfigError> {
         provider: common.provider.clone(),
         clouds: natd_providers::names(),
     };
-    layers.load()
+    layers.load_for(natd_providers::problems)
 }
 
 /// A gateway over this host and the configured cloud.

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -67,6 +67,18 @@ pub struct SecurityRules {
     pub inbound_by_reference: bool,
     /// Whether anything at all may leave.
     pub outbound: bool,
+}
+
+impl SecurityRules {
+    /// Everything may come in and leave: a cloud without security groups.
+    #[must_use]
+    pub fn open() -> Self {
+        Self {
+            inbound: [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into(),
+            inbound_by_reference: false,
+            outbound: true,
+        }
+    }
 }
 
 /// Settings of an interface that switching its source/destination check off overwrites on some

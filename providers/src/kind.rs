@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use natd_core::{cloud::Provider, config::Config, error::Result};
+use natd_core::{
+    cloud::Provider,
+    config::{Config, Problem},
+    error::Result,
+};
 use serde::Serialize;
 
 /// One thing that a cloud has to allow natd.
@@ -30,6 +34,12 @@ pub trait Kind: Sync {
     /// cloud has none.
     fn policy(&self, _config: &Config) -> Option<serde_json::Value> {
         None
+    }
+
+    /// What is wrong with what that configuration says of this cloud, without asking it. `natd config
+    /// check` tells it, and nothing is begun before it is mended.
+    fn problems(&self, _config: &Config) -> Vec<Problem> {
+        Vec::new()
     }
 
     /// The cloud, seen from this machine.

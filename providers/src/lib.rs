@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use natd_core::{
     cloud::Provider,
-    config::Config,
+    config::{Config, Problem},
     error::{Error, Kind as ErrorKind, Result},
 };
 
@@ -46,6 +46,12 @@ pub fn kind(config: &Config) -> Result<Option<&'static dyn Kind>> {
             format!("this version of natd has {} and none", names().join(", ")),
         )
     })
+}
+
+/// What is wrong with what the configuration says of the cloud that it names.
+#[must_use]
+pub fn problems(config: &Config) -> Vec<Problem> {
+    kind(config).ok().flatten().map(|kind| kind.problems(config)).unwrap_or_default()
 }
 
 /// The cloud that the configuration names; `None` for `provider = "none"`.

@@ -1,4 +1,4 @@
-//! `natd config`: checks or shows the configuration.
+//! `natd config`: checks or shows the configuration, an example of one, its schema.
 
 use natd_core::{
     config::ConfigError,
@@ -17,9 +17,16 @@ const EXAMPLE: &str = include_str!("../../../deploy/natd.toml");
 
 /// Checks or shows it.
 pub fn run(common: &Common, command: ConfigCommand) -> Result<Exit, Obstacle> {
-    if matches!(command, ConfigCommand::Example) {
-        print(EXAMPLE.trim_end());
-        return Ok(Exit::Done);
+    match command {
+        ConfigCommand::Example => {
+            print(EXAMPLE.trim_end());
+            return Ok(Exit::Done);
+        }
+        ConfigCommand::Schema => {
+            print_json(&natd_core::config::schema(&natd_providers::names()));
+            return Ok(Exit::Done);
+        }
+        ConfigCommand::Check | ConfigCommand::Show => {}
     }
     let config = session::configuration(common);
     match (command, common.output) {
@@ -33,7 +40,7 @@ pub fn run(common: &Common, command: ConfigCommand) -> Result<Exit, Obstacle> {
             print_json(&serde_json::json!({ "usable": usable, "reasons": reasons }));
             return Ok(if usable { Exit::Done } else { Exit::Usage });
         }
-        (ConfigCommand::Example, _) => {}
+        (ConfigCommand::Example | ConfigCommand::Schema, _) => {}
         (ConfigCommand::Show, Format::Json) => print_json(&config?),
         (ConfigCommand::Show, Format::Text) => {
             let text = toml::to_string(&config?)

@@ -3,25 +3,38 @@
 use ipnet::IpNet;
 
 use super::{Config, Forward, HuaweiNextHop, Mode, NetworkSpec, ProviderName, Seconds};
-use crate::{networks::Networks, ruleset::Protocol};
+use crate::{
+    error::{Error, Kind},
+    networks::Networks,
+    ruleset::Protocol,
+};
 
 /// Sshd's port. Whoever comes in by it must not end up elsewhere.
 const SSH: u16 = 22;
 
-impl Config {
-    /// All that is wrong with it, as `(key, what and what to do)`. Nothing is touched until this
-    /// is empty.
-    #[must_use]
-    pub fn problems(&self) -> Vec<(String, String)> {
-        let mut problems = Vec::new();
-        let mut refuse = |key: &str, why: String| problems.push((key.to_owned(), why));
+/// What is wrong with one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, with dots: `nat.sources`.
+    pub key: String,
+    /// What is wrong, and what to do.
+    pub why: String,
+}
 
-        if self.provider.is_none() {
-            refuse(
-                "provider",
-                "is not set; write provider = \"aws\" (or huawei, openstack, plugin; or none, for this host alone) or give --provider".to_owned(),
-            );
-        }
+impl From<Problem> for Error {
+    fn from(Problem { key, why }: Problem) -> Self {
+        Self::new(Kind::Invalid, "use the configuration", format!("{key}: {why}"))
+    }
+}
+
+impl Config {
+    /// All that is wrong with it, whichever cloud it is for. Nothing is touched until this is empty.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut refuse =
+            |key: &str, why: String| problems.push(Problem { key: key.to_owned(), why });
+
         let alone = self.provider.as_ref().is_some_and(ProviderName::is_none);
         self.check_nat(alone, &mut refuse);
         for (index, group) in self.routes.0.iter().enumerate() {

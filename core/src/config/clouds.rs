@@ -1,16 +1,17 @@
 //! What only one cloud needs: `[aws]`, `[huawei]`, `[openstack]`, `[plugin]`.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use ipnet::Ipv4Net;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{secret::Secret, written};
+use super::{open::OpenSettings, schema, secret::Secret, written};
 use crate::model::{InstanceId, NetworkId};
 
 /// `[aws]`: all unset on an ordinary EC2 instance, where the metadata service and the SDK's own
 /// environment and profiles give everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Aws {
     /// The URL of the EC2 API.
@@ -29,11 +30,12 @@ pub struct Aws {
     pub vpc_id: Option<NetworkId>,
     /// The VPC's address blocks.
     #[serde(deserialize_with = "written::blocks")]
+    #[schemars(with = "Vec<schema::BlockV4>")]
     pub vpc_cidrs: Vec<Ipv4Net>,
 }
 
 /// `[huawei]`: all unset on an ECS with an agency, where the metadata service tells everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Huawei {
     /// The URL of the VPC API; unset: `https://vpc.REGION.myhuaweicloud.com` (`.eu` in European regions).
@@ -61,15 +63,17 @@ pub struct Huawei {
     pub vpc_id: Option<NetworkId>,
     /// The VPC's address blocks.
     #[serde(deserialize_with = "written::blocks")]
+    #[schemars(with = "Vec<schema::BlockV4>")]
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// What natd's routes name as their next hop.
     pub next_hop: HuaweiNextHop,
     /// The virtual address, for `next_hop = "vip"`.
+    #[schemars(with = "Option<schema::Address>")]
     pub virtual_address: Option<Ipv4Addr>,
 }
 
 /// How a route names this machine in a Huawei route table.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HuaweiNextHop {
     /// The server.
@@ -82,7 +86,7 @@ pub enum HuaweiNextHop {
 }
 
 /// `[openstack]`: credentials come from `clouds.yaml` and `OS_*`, as the openstack client reads them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Openstack {
     /// The cloud's name in `clouds.yaml`; unset: `OS_CLOUD`.
@@ -99,6 +103,7 @@ pub struct Openstack {
     pub instance_id: Option<InstanceId>,
     /// The address blocks that `"vpc"` stands for; empty: those of the subnets that this server's routers serve.
     #[serde(deserialize_with = "written::blocks")]
+    #[schemars(with = "Vec<schema::BlockV4>")]
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// How the check of a port's addresses is switched off.
     pub source_check: OpenstackSourceCheck,
@@ -107,7 +112,7 @@ pub struct Openstack {
 }
 
 /// How the check of a port's addresses is switched off.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OpenstackSourceCheck {
     /// By an allowed address pair for every address. Security groups stay in force.
@@ -118,7 +123,7 @@ pub enum OpenstackSourceCheck {
 }
 
 /// Where routes are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OpenstackRoutes {
     /// Into routers: a table is a router.
@@ -129,20 +134,25 @@ pub enum OpenstackRoutes {
 }
 
 /// `[plugin]`: any other cloud, by a program of the operator's.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plugin {
     /// The program and its arguments.
     pub command: Vec<String>,
     /// For how long natd waits for one answer of the program.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Time")]
     pub timeout: Duration,
     /// What the program is told at its start, as it is written here. natd doesn't look into it.
-    pub settings: BTreeMap<String, serde_json::Value>,
+    pub settings: OpenSettings,
 }
 
 impl Default for Plugin {
     fn default() -> Self {
-        Self { command: Vec::new(), timeout: Duration::from_secs(10), settings: BTreeMap::new() }
+        Self {
+            command: Vec::new(),
+            timeout: Duration::from_secs(10),
+            settings: OpenSettings::default(),
+        }
     }
 }

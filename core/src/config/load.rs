@@ -15,7 +15,9 @@ use figment::{
     providers::{Env, Format, Json, Serialized, Toml, Yaml},
 };
 
-use super::{Config, ProviderName};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Config, Problem, ProviderName};
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
@@ -61,6 +63,17 @@ impl Layers {
     /// A file that can't be read or parsed, an unknown key (with the nearest known one), a value
     /// of the wrong form, or values that don't go together.
     pub fn load(&self) -> Result<Config, ConfigError> {
+        self.load_for(|_| Vec::new())
+    }
+
+    /// As [`Layers::load`]; `of_the_cloud` tells what else is wrong for the cloud that is named.
+    ///
+    /// # Errors
+    /// As for [`Layers::load`].
+    pub fn load_for(
+        &self,
+        of_the_cloud: impl FnOnce(&Config) -> Vec<Problem>,
+    ) -> Result<Config, ConfigError> {
         let files = self.files()?;
         let mut figment = Figment::new();
         for file in &files {
@@ -73,14 +86,15 @@ impl Layers {
         let config: Config = figment.extract().map_err(|errors| ConfigError {
             reasons: errors.into_iter().map(|error| explain(&error)).collect(),
         })?;
-        let mut problems = config.problems();
-        problems.extend(self.unknown_cloud(&config));
+        let mut problems = Vec::from_iter(self.no_cloud(&config));
+        problems.extend(config.problems());
+        problems.extend(of_the_cloud(&config));
         if problems.is_empty() {
             return Ok(config);
         }
         let reasons = problems
             .into_iter()
-            .map(|(key, why)| match origin(&figment, &key) {
+            .map(|Problem { key, why }| match origin(&figment, &key) {
                 Some(origin) => format!("{origin}: {key}: {why}"),
                 None => format!(
                     "{key}: {why}{}",
@@ -91,14 +105,19 @@ impl Layers {
         Err(ConfigError { reasons })
     }
 
-    fn unknown_cloud(&self, config: &Config) -> Option<(String, String)> {
-        let name = config.provider.as_ref()?;
-        let known = || self.clouds.iter().copied().chain([ProviderName::NONE]);
-        let what = || {
-            let known: Vec<&str> = known().collect();
-            format!("unknown value \"{name}\"; known are {}", known.join(", "))
+    /// Without a name, or with one that no cloud has.
+    fn no_cloud(&self, config: &Config) -> Option<Problem> {
+        let known: Vec<&str> = self.clouds.iter().copied().chain([ProviderName::NONE]).collect();
+        let names = known.join(", ");
+        let why = match &config.provider {
+            None => format!(
+                "is not set; write provider = \"{}\" at the top, or give --provider; known are {names} (this host alone)",
+                known.first().copied().unwrap_or(ProviderName::NONE)
+            ),
+            Some(name) if known.contains(&name.as_str()) => return None,
+            Some(name) => format!("unknown value \"{name}\"; known are {names}"),
         };
-        (!known().any(|known| known == name.as_str())).then(|| ("provider".to_owned(), what()))
+        Some(Problem { key: "provider".to_owned(), why })
     }
 
     fn directory(&self) -> PathBuf {
@@ -182,10 +201,36 @@ fn name(metadata: &figment::Metadata) -> String {
     }
 }
 
+/// Settings that are written under that name, as a struct of their owner's.
+pub(super) fn section<T: DeserializeOwned>(
+    name: &'static str,
+    settings: &impl Serialize,
+) -> Result<T, Problem> {
+    #[derive(Deserialize)]
+    struct Section<T> {
+        section: T,
+    }
+    let figment = Figment::from(Serialized::default("section", settings));
+    figment.extract().map(|Section { section }| section).map_err(|error| {
+        let inner = error.path.iter().skip(1).map(String::as_str);
+        Problem {
+            key: [name].into_iter().chain(inner).collect::<Vec<_>>().join("."),
+            why: what(&error),
+        }
+    })
+}
+
 /// One of figment's errors in natd's words: `FILE: KEY: what is wrong; what would be right`.
 fn explain(error: &figment::Error) -> String {
     let key = error.path.join(".");
-    let what = match &error.kind {
+    let what = what(error);
+    let place =
+        error.metadata.as_ref().map(|metadata| format!("{}: ", name(metadata))).unwrap_or_default();
+    if key.is_empty() { format!("{place}{what}") } else { format!("{place}{key}: {what}") }
+}
+
+fn what(error: &figment::Error) -> String {
+    match &error.kind {
         Kind::UnknownField(found, known) => match nearest(found, known) {
             Some(nearest) => format!("unknown key {found:?}; did you mean {nearest:?}?"),
             None => format!("unknown key {found:?}; known are {}", known.join(", ")),
@@ -201,10 +246,7 @@ fn explain(error: &figment::Error) -> String {
         Kind::InvalidType(found, expected) => format!("{found} is not {}", form(expected)),
         // The parsers of TOML, YAML and JSON show the line.
         other => other.to_string().trim_end().to_owned(),
-    };
-    let place =
-        error.metadata.as_ref().map(|metadata| format!("{}: ", name(metadata))).unwrap_or_default();
-    if key.is_empty() { format!("{place}{what}") } else { format!("{place}{key}: {what}") }
+    }
 }
 
 fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {

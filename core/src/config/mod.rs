@@ -6,6 +6,8 @@
 //! | `routes` | `[routes]`: which tables point here |
 //! | `sections` | the small sections: `[verify]`, `[conntrack]`, `[service]` |
 //! | `clouds` | what only one cloud needs: `[aws]`, `[huawei]`, `[openstack]`, `[plugin]` |
+//! | `open` | settings that only their owner understands: `[cloud]`, `[plugin.settings]` |
+//! | `schema` | its JSON schema |
 //! | `secret` | a secret, which is never printed |
 //! | `load` | the layers, by figment; the only file that knows it |
 //! | `written` | lists of addresses and blocks, whose errors repeat what was written |
@@ -15,17 +17,21 @@ mod check;
 mod clouds;
 mod load;
 mod nat;
+mod open;
 mod routes;
+mod schema;
 mod secret;
 mod sections;
 mod written;
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Malformed;
 
+pub use check::Problem;
 pub use clouds::{
     Aws, Huawei, HuaweiNextHop, Openstack, OpenstackRoutes, OpenstackSourceCheck, Plugin,
 };
@@ -33,12 +39,14 @@ pub use load::{ConfigError, Layers};
 pub use nat::{
     FirewallChoice, Forward, ForwardTarget, InterfaceChoice, Mode, Nat, NetworkSpec, Persist,
 };
+pub use open::OpenSettings;
 pub use routes::{OnStop, RouteGroup, Routes, TableSpec, Tables, Takeover};
+pub use schema::schema;
 pub use secret::Secret;
 pub use sections::{Conntrack, ConntrackMax, ConntrackTimeout, Seconds, Service, Verify};
 
 /// Everything that an operator can say.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The cloud that this machine is in. There is no default.
@@ -62,7 +70,7 @@ pub struct Config {
     /// The program that speaks for any other cloud.
     pub plugin: Plugin,
     /// What a cloud without a section of its own is told. Only its provider looks into it.
-    pub cloud: BTreeMap<String, serde_json::Value>,
+    pub cloud: OpenSettings,
 }
 
 /// The name of a cloud, such as `aws`: 1 to 32 lower-case letters, digits and hyphens. Which clouds

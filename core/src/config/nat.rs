@@ -3,25 +3,28 @@
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::written;
+use super::{schema, written};
 use crate::{
     model::{InterfaceName, Malformed},
     ruleset::{Ports, Protocol},
 };
 
 /// The `[nat]` section.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Nat {
     /// Whose packets are translated.
+    #[schemars(length(min = 1))]
     pub sources: Vec<NetworkSpec>,
     /// To the private address, or to whatever address the interface has.
     pub mode: Mode,
     /// The addresses for `mode = "snat"`, each client to one of them; empty: the egress interface's
     /// primary private address.
     #[serde(deserialize_with = "written::addresses")]
+    #[schemars(with = "Vec<schema::Address>")]
     pub addresses: Vec<Ipv4Addr>,
     /// Destinations left untranslated.
     pub exclude: Vec<NetworkSpec>,
@@ -109,7 +112,7 @@ impl fmt::Display for NetworkSpec {
 }
 
 /// How sources are translated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// To the instance's private address.
@@ -145,7 +148,7 @@ impl From<InterfaceChoice> for String {
 }
 
 /// The firewall back end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FirewallChoice {
     /// What this host uses.
@@ -157,7 +160,7 @@ pub enum FirewallChoice {
 }
 
 /// What brings the rules back after a reboot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Persist {
     /// Whatever of the following this host has, and goes with the firewall back end.
@@ -175,7 +178,7 @@ pub enum Persist {
 }
 
 /// One forwarded port, or a range of them.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
     /// Its protocol.
@@ -188,6 +191,7 @@ pub struct Forward {
     pub to: ForwardTarget,
     /// Who may come in. Empty: everyone.
     #[serde(default, deserialize_with = "written::blocks")]
+    #[schemars(with = "Vec<schema::BlockV4>")]
     pub from: Vec<IpNet>,
 }
 

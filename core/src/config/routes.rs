@@ -3,12 +3,13 @@
 use std::fmt;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{nat::InterfaceChoice, written};
+use super::{nat::InterfaceChoice, schema, written};
 use crate::{
     cloud::TableSelector,
     model::{RouteTableId, SubnetId, Tag},
@@ -26,11 +27,12 @@ impl Default for Routes {
 }
 
 /// Tables that are served in the same way.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteGroup {
     /// What is routed here.
     #[serde(deserialize_with = "written::blocks")]
+    #[schemars(with = "Vec<schema::Block>", length(min = 1))]
     pub destinations: Vec<IpNet>,
     /// The tables.
     pub tables: Tables,
@@ -55,7 +57,7 @@ impl Default for RouteGroup {
 }
 
 /// What if a route to a destination exists and has another target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Takeover {
     /// Note the earlier target in the journal, then replace it.
@@ -65,7 +67,7 @@ pub enum Takeover {
 }
 
 /// What SIGTERM does with the routes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStop {
     /// They stay: the kernel goes on forwarding without the daemon.

@@ -2,18 +2,22 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::schema;
 use crate::host::SysctlKey;
 
 /// `[verify]`: how natd proves that packets get out.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Verify {
     /// `host:port` on the internet. One that answers is proof. Empty: the way out is unproven.
+    #[schemars(with = "Vec<schema::HostPort>")]
     pub targets: Vec<String>,
     /// How often they are tried again.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Time")]
     pub interval: Duration,
 }
 
@@ -24,7 +28,7 @@ impl Default for Verify {
 }
 
 /// `[conntrack]`: unset is the kernel's own.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Conntrack {
     /// The most connections that the kernel tracks (`net.netfilter.nf_conntrack_max`).
@@ -34,7 +38,9 @@ pub struct Conntrack {
 }
 
 /// Which timeout: the kernel's names (Documentation/networking/nf_conntrack-sysctl.rst), shortened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "they are the kernel's own names")]
 pub enum ConntrackTimeout {
@@ -81,9 +87,15 @@ impl ConntrackTimeout {
 }
 
 /// A time in whole seconds, written `"24h"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(transparent)]
-pub struct Seconds(#[serde(with = "humantime_serde")] pub Duration);
+pub struct Seconds(
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Time")]
+    pub Duration,
+);
 
 /// How many connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -113,19 +125,22 @@ impl<'de> Deserialize<'de> for ConntrackMax {
 }
 
 /// `[service]`: the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Service {
     /// The slow tick; kernel events and signals bring earlier ones.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Time")]
     pub interval: Duration,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
+    #[schemars(with = "schema::Listen")]
     pub listen: SocketAddr,
     /// How many calls to the cloud may be under way at once.
     pub concurrency: NonZeroUsize,
     /// What a tick doesn't look at, since it would cost too much (a table that takes a call of its
     /// own, on some clouds), is looked at within this time.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Time")]
     pub audit: Duration,
 }
 

@@ -51,7 +51,7 @@ impl Lives {
         Ok(Self {
             name,
             command: options.command,
-            settings: options.settings,
+            settings: options.settings.expose().clone(),
             timeout: options.timeout,
             life: Mutex::new(Life { session: None, backoff: backoff(&limits), down: None }),
             limits,

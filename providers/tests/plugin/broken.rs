@@ -172,7 +172,7 @@ async fn a_plugin_that_hangs_at_its_start_is_killed() {
 async fn a_plugin_that_does_not_read_is_killed() {
     let mut program = Program::shell("exec sleep 1000").patient_for(Duration::from_secs(1));
     let long = serde_json::Value::String("x".repeat(1 << 20));
-    program.options.settings.insert("more than a pipe holds".to_owned(), long);
+    program.options.settings = [("more than a pipe holds".to_owned(), long)].into_iter().collect();
     assert_says(&refused(&program).await, Kind::Unreachable, &["initialize", "killed"]);
 }
 

@@ -53,7 +53,7 @@ impl Program {
     }
 
     fn of(folder: tempfile::TempDir, command: Vec<String>) -> Self {
-        let settings = [("colour".to_owned(), json!("blue"))].into();
+        let settings = [("colour".to_owned(), json!("blue"))].into_iter().collect();
         // Generous: other tests keep the machine busy.
         let timeout = Duration::from_mins(1);
         Self { folder, options: config::Plugin { command, timeout, settings } }
