@@ -14,6 +14,7 @@ DESTDIR    ?=
 PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR    ?= /etc/systemd/system
+PLUGINDIR  ?= /usr/lib/natd/plugins
 BINARY     ?= $(BINARIES)/release/natd
 # Whose cloud the demo is in.
 PROVIDER ?= aws
@@ -45,7 +46,7 @@ bench: setup
 	$(CARGO) build --workspace --all-targets --release
 	$(BINARIES)/release/bench
 
-# natd as a service: binary, unit, and a commented configuration where there is none yet. The binary is
+# natd as a service: binary, unit, plugins, and a commented configuration where there is none yet. The binary is
 # the one that `cargo build --release --workspace` has made; BINARY= takes another.
 install:
 	@test -x "$(BINARY)" || { echo "error: $(BINARY) isn't there: cargo build --release --workspace makes it" >&2; exit 1; }
@@ -53,6 +54,8 @@ install:
 	install -d -m 0755 "$(DESTDIR)$(UNITDIR)"
 	sed '1d; s|@BINDIR@|$(PREFIX)/bin|' deploy/systemd/natd.service > "$(DESTDIR)$(UNITDIR)/natd.service"
 	@chmod 0644 "$(DESTDIR)$(UNITDIR)/natd.service"
+	install -D -m 0755 -t "$(DESTDIR)$(PLUGINDIR)" deploy/plugins/linux-router
+	install -D -m 0644 -t "$(DESTDIR)$(PLUGINDIR)/natd_linux_router" deploy/plugins/natd_linux_router/*.py
 	@if [ -e "$(DESTDIR)$(SYSCONFDIR)/natd/natd.toml" ]; then \
 		echo "$(DESTDIR)$(SYSCONFDIR)/natd/natd.toml is there already and stays as it is"; \
 	else \
@@ -65,7 +68,8 @@ install:
 # what natd has changed.
 uninstall:
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl disable --now natd.service || true; fi
-	rm -f "$(DESTDIR)$(PREFIX)/bin/natd" "$(DESTDIR)$(UNITDIR)/natd.service"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/natd" "$(DESTDIR)$(UNITDIR)/natd.service" "$(DESTDIR)$(PLUGINDIR)/linux-router"
+	rm -rf "$(DESTDIR)$(PLUGINDIR)/natd_linux_router"
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
 setup:

@@ -112,8 +112,13 @@ fn what_install_puts_there_uninstall_takes_away() -> Result<()> {
     ensure!(configuration.contains("provider"), "{configuration}");
     let unit = std::fs::read_to_string(layer.join("etc/systemd/system/natd.service"))?;
     ensure!(unit.starts_with("[Unit]") && unit.contains("ExecStart=/usr/bin/natd run"), "{unit}");
+    let plugins = layer.join("usr/lib/natd/plugins").display().to_string();
+    let whole = "cd \"$1\" && test -x linux-router && python3 -B -c 'import natd_linux_router.conversation'";
+    run("sh", ["-c", whole, "sh", &plugins])?;
     make("uninstall", &machine)?;
     for (path, stays) in [
+        ("usr/lib/natd/plugins/linux-router", false),
+        ("usr/lib/natd/plugins/natd_linux_router", false),
         ("usr/bin/natd", false),
         ("etc/systemd/system/natd.service", false),
         ("etc/natd/natd.toml", true),
