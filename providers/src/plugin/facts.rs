@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use natd_core::{
     cloud::{self, Instance, InterfaceFacts, TableFacts},
     error::{Error, Kind},
@@ -28,6 +28,7 @@ pub(super) fn instance(answer: wire::InstanceResult) -> Result<Instance> {
         own_subnet: match answer.own_subnet {
             wire::OwnSubnet::Loops => cloud::OwnSubnet::Loops,
             wire::OwnSubnet::PublicAddressOutranks => cloud::OwnSubnet::PublicAddressOutranks,
+            wire::OwnSubnet::HostsDecide => cloud::OwnSubnet::HostsDecide,
         },
     })
 }
@@ -47,11 +48,7 @@ pub(super) fn interface(answer: wire::Interface) -> Result<InterfaceFacts> {
             inbound_by_reference: rules.inbound_by_reference,
             outbound: rules.outbound,
         }),
-        (None, None) => Ok(cloud::SecurityRules {
-            inbound: [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into(),
-            inbound_by_reference: false,
-            outbound: true,
-        }),
+        (None, None) => Ok(cloud::SecurityRules::open()),
     };
     Ok(InterfaceFacts {
         id: field("id", &answer.id)?,

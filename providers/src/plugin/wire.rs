@@ -89,6 +89,8 @@ pub(super) enum OwnSubnet {
     Loops,
     /// A public address on the egress interface outranks the table: natd refuses only without one.
     PublicAddressOutranks,
+    /// The table only tells hosts their routes, and this machine's own are its own affair: nothing loops.
+    HostsDecide,
 }
 
 /// The interfaces of this machine, the primary one first.

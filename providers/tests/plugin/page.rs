@@ -1,10 +1,13 @@
 //! The example on the page for authors of plugins works as it stands there.
 
+use std::time::Duration;
+
 use natd_core::{
-    cloud::{Provider, TableSelector},
+    cloud::{OwnSubnet, Provider, TableSelector},
     error::Kind,
-    model::NextHop,
+    model::{NextHop, RouteTableId},
 };
+use natd_providers::contract::{self, Finding, Outcome, Scratch};
 
 use crate::program::Program;
 
@@ -45,6 +48,39 @@ async fn the_example_is_a_plugin() {
     let error = ports[0].set_source_dest_check(false, None).await.expect_err("no check");
     assert_eq!(error.kind(), Kind::Unsupported);
     assert!(!ports[0].source_dest_check().await.expect("read"));
+}
+
+#[tokio::test]
+async fn the_page_has_the_words_for_whether_a_route_loops() {
+    for (word, meant) in [
+        ("loops", OwnSubnet::Loops),
+        ("public-address-outranks", OwnSubnet::PublicAddressOutranks),
+        ("hosts-decide", OwnSubnet::HostsDecide),
+    ] {
+        let quoted = format!("\"{word}\"");
+        assert!(PAGE.contains(&format!("`{quoted}`")), "{word}");
+        let (plain, told) =
+            ("\"subnets\": [\"public\"]}", format!("\"subnets\": [], \"own_subnet\": {quoted}}}"));
+        assert!(example().contains(plain));
+        let program = Program::python(&example().replace(plain, &told));
+        let plugin = program.connect().await.expect("it starts");
+        assert_eq!(plugin.instance().await.expect("told").own_subnet, meant, "{word}");
+    }
+}
+
+/// What `natd provider check --write` would say of it.
+#[tokio::test]
+async fn the_example_keeps_the_contract() {
+    let program = Program::python(example());
+    let plugin = program.connect().await.expect("it starts");
+    let table: RouteTableId = "private".parse().expect("id");
+    let selected = TableSelector { ids: [table.clone()].into(), ..TableSelector::default() };
+    let mut findings = contract::read(&plugin, &selected).await;
+    let scratch = Scratch::choose(&plugin, &table, None, Duration::ZERO).await.expect("free");
+    findings.extend(contract::write(&plugin, &scratch).await);
+    assert!(findings.iter().all(Finding::is_fine), "{findings:#?}");
+    let kept = findings.iter().filter(|finding| finding.outcome == Outcome::Kept).count();
+    assert!(kept > 14, "{findings:#?}");
 }
 
 /// The page's examples of messages, each a line of JSON.
