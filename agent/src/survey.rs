@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::join;
 use natd_core::{
-    cloud::{Interface, Provider, RouteTable, TableSelector},
+    cloud::{Interface, InterfaceFacts, Provider, RouteTable, SourceDestCheck, TableSelector},
     desired::Desired,
     error::{Kind, Result},
     facts::CloudFacts,
@@ -33,16 +33,21 @@ impl Listed {
     /// What a route was given back to only the cloud knows.
     pub(crate) fn note(&mut self, step: &Step) {
         match step {
-            Step::SwitchCheckOff { interface, .. } => self.set_check(interface, false),
-            Step::SwitchCheckOn { interface, .. } => self.set_check(interface, true),
+            Step::SwitchCheckOff { interface, .. } => {
+                self.set_check(interface, &SourceDestCheck::Off);
+            }
+            Step::SwitchCheckOn { interface, earlier } => {
+                let on = SourceDestCheck::On { overwrites: earlier.clone() };
+                self.set_check(interface, &on);
+            }
             Step::TakeRoute { key, target, .. } => self.set_route(key, target),
             _ => {}
         }
     }
 
-    fn set_check(&mut self, id: &InterfaceId, on: bool) {
+    fn set_check(&mut self, id: &InterfaceId, check: &SourceDestCheck) {
         for port in self.facts.interfaces.iter_mut().filter(|port| port.id == *id) {
-            port.source_dest_check = on;
+            port.source_dest_check.clone_from(check);
         }
     }
 
@@ -152,11 +157,10 @@ pub(crate) async fn observe(
         }
     }
     if let Some(Listed { facts, .. }) = listed {
-        let check =
-            |port: &natd_core::cloud::InterfaceFacts| (port.id.clone(), port.source_dest_check);
+        let check = |port: &InterfaceFacts| (port.id.clone(), port.source_dest_check.is_on());
         observed.checks = facts.interfaces.iter().map(check).collect();
-        let settings = |port: &natd_core::cloud::InterfaceFacts| {
-            Some((port.id.clone(), port.check_settings.clone()?))
+        let settings = |port: &InterfaceFacts| {
+            Some((port.id.clone(), port.source_dest_check.overwrites()?.clone()))
         };
         observed.check_settings = facts.interfaces.iter().filter_map(settings).collect();
         for table in &facts.tables {

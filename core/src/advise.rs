@@ -6,12 +6,12 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
-    cloud::OwnSubnet,
+    cloud::{OwnSubnet, PublicAddress},
     config::Config,
     error::Kind,
     facts::Facts,
     journal::Journal,
-    model::{InterfaceId, NextHop, RouteState},
+    model::{InterfaceId, NextHop, Route, RouteState},
     network::Link,
     observed::Observed,
     plan::EditedFile,
@@ -139,14 +139,13 @@ pub(crate) fn advise(
                     port.addresses.first().map(|address| address.private).into_iter().collect()
                 }
             };
-            let is_public = |private: &IpAddr| {
-                port.addresses
-                    .iter()
-                    .any(|address| address.private == *private && address.public.is_some())
+            let public = |private: &IpAddr| {
+                let known = port.addresses.iter().find(|address| address.private == *private);
+                known.map_or(PublicAddress::Absent, |address| address.public)
             };
             let private: Vec<String> = translated
                 .iter()
-                .filter(|address| !is_public(address))
+                .filter(|address| is_private(**address) && public(address) == PublicAddress::Absent)
                 .map(ToString::to_string)
                 .collect();
             if !private.is_empty() || translated.is_empty() {
@@ -164,12 +163,21 @@ pub(crate) fn advise(
             }
             // Where a public address outranks the table, no route to the internet is needed.
             let needs_route = cloud.instance.own_subnet == OwnSubnet::Loops;
-            let to_internet = cloud.table_of(port).filter(|_| needs_route).map(|table| {
-                table.routes.iter().any(|route| {
-                    matches!(route.next_hop, NextHop::InternetGateway(_))
-                        && route.state == RouteState::Active
-                })
-            });
+            // A cloud that doesn't know what the internet sees doesn't know where it begins, either.
+            let is_blind =
+                port.addresses.iter().any(|address| address.public == PublicAddress::Unknown);
+            let leads_out = |route: &Route| {
+                route.state == RouteState::Active
+                    && match route.next_hop {
+                        NextHop::InternetGateway(_) => true,
+                        NextHop::Other { .. } => is_blind && route.destination.prefix_len() == 0,
+                        NextHop::Interface(_) | NextHop::Local => false,
+                    }
+            };
+            let to_internet = cloud
+                .table_of(port)
+                .filter(|_| needs_route)
+                .map(|table| table.routes.iter().any(leads_out));
             if to_internet == Some(false) {
                 warn(
                     "no-internet-route",
@@ -194,6 +202,17 @@ fn some_of(all: &[String]) -> String {
     match all.len().checked_sub(FEW) {
         None | Some(0) => shown.join(", "),
         Some(more) => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Not to be seen on the internet as it is: RFC 1918, shared with a carrier (RFC 6598), link-local.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            address.is_private() || address.is_link_local() || (first == 100 && second & 0xc0 == 64)
+        }
+        IpAddr::V6(address) => address.is_unique_local() || address.is_unicast_link_local(),
     }
 }
 

@@ -53,8 +53,38 @@ pub enum OwnSubnet {
 pub struct Address {
     /// The address that the interface carries.
     pub private: IpAddr,
-    /// The address that the internet sees, if there is one.
-    pub public: Option<IpAddr>,
+    /// The address that the internet sees.
+    pub public: PublicAddress,
+}
+
+/// The address that the internet sees of a private one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PublicAddress {
+    /// This one.
+    Is(IpAddr),
+    /// There is none.
+    Absent,
+    /// The cloud doesn't know: packets may be translated where it doesn't see it.
+    Unknown,
+}
+
+impl PublicAddress {
+    /// The address, if there is one that the cloud knows.
+    #[must_use]
+    pub fn known(self) -> Option<IpAddr> {
+        match self {
+            Self::Is(address) => Some(address),
+            Self::Absent | Self::Unknown => None,
+        }
+    }
+}
+
+/// Of a cloud that knows all its public addresses.
+impl From<Option<IpAddr>> for PublicAddress {
+    fn from(address: Option<IpAddr>) -> Self {
+        address.map_or(Self::Absent, Self::Is)
+    }
 }
 
 /// What a security group lets through, reduced to what natd judges by.
@@ -88,6 +118,50 @@ impl SecurityRules {
 #[serde(transparent)]
 pub struct CheckSettings(pub serde_json::Value);
 
+/// The check by which a cloud drops packets that are neither from nor to an interface's own
+/// addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceDestCheck {
+    /// It is off, or the cloud has none.
+    Off,
+    /// It is on, and natd may switch it off.
+    On {
+        /// What switching it off overwrites, to be put back when it is switched on again; `None`
+        /// where the check is a switch of its own.
+        overwrites: Option<CheckSettings>,
+    },
+    /// It is on, and natd must not switch it off: that would do harm, or the cloud can't do it. Why,
+    /// and what the operator can do about it. Nothing is planned for which it would have to be off.
+    Locked(Error),
+}
+
+impl SourceDestCheck {
+    /// Whether such packets are dropped.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !matches!(self, Self::Off)
+    }
+
+    /// What switching it off overwrites.
+    #[must_use]
+    pub fn overwrites(&self) -> Option<&CheckSettings> {
+        match self {
+            Self::On { overwrites } => overwrites.as_ref(),
+            Self::Off | Self::Locked(_) => None,
+        }
+    }
+
+    /// Why it must not be switched off.
+    #[must_use]
+    pub fn lock(&self) -> Option<&Error> {
+        match self {
+            Self::Locked(why) => Some(why),
+            Self::Off | Self::On { .. } => None,
+        }
+    }
+}
+
 /// What the cloud says of one attached interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InterfaceFacts {
@@ -99,11 +173,9 @@ pub struct InterfaceFacts {
     pub addresses: Vec<Address>,
     /// The subnet that it is in.
     pub subnet: SubnetId,
-    /// Whether the cloud drops packets that are neither from nor to its own addresses.
-    pub source_dest_check: bool,
-    /// What switching that check off overwrites, to be put back when it is switched on again;
-    /// `None` where the check is a switch of its own.
-    pub check_settings: Option<CheckSettings>,
+    /// Whether the cloud drops packets that are neither from nor to its own addresses, and whether
+    /// natd may change that.
+    pub source_dest_check: SourceDestCheck,
     /// What its security groups let through. An error where natd may not read them: natd works
     /// without, and says so.
     pub security: Result<SecurityRules>,

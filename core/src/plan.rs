@@ -133,8 +133,9 @@ pub fn plan(
         ..Plan::default()
     };
     take_routes(&mut plan, desired, observed, contested);
-    if desired.wants_routes && plan.served.is_empty() && contested.is_empty() && plan.falls_short()
-    {
+    let serves_nothing = desired.is_cut_off
+        || (desired.wants_routes && plan.served.is_empty() && contested.is_empty());
+    if serves_nothing && plan.falls_short() {
         // Nothing of what was asked for can be served: nothing is changed.
         plan.steps.clear();
         return plan;

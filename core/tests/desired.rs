@@ -10,13 +10,16 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use natd_core::{
-    cloud::{Address, Instance, InterfaceFacts, OwnSubnet, SecurityRules, TableFacts},
+    cloud::{
+        Address, Instance, InterfaceFacts, OwnSubnet, PublicAddress, SecurityRules,
+        SourceDestCheck, TableFacts,
+    },
     config::{
         Config, ConntrackMax, ConntrackTimeout, InterfaceChoice, Mode, NetworkSpec, Seconds,
         TableSpec, Tables,
     },
     desired::{Desired, desired},
-    error::Kind,
+    error::{Error, Kind},
     facts::{CloudFacts, Facts},
     model::{NextHop, Route, RouteOrigin, RouteState},
     network::{Flow, Link, Network},
@@ -25,7 +28,7 @@ use natd_core::{
     plan::Plan,
     ruleset::{Blocks, Family, FirewallKind, Pool, Protocol, Ruleset, Translation},
     step::Step,
-    verdict::{Proof, Verdict, judge},
+    verdict::{Outstanding, Proof, Verdict, judge},
 };
 
 fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(id: &str) -> T {
@@ -45,10 +48,9 @@ fn port(name: &str, mac: u8, address: &str, public: Option<&str>, subnet: &str) 
     InterfaceFacts {
         id: id(name),
         mac: natd_core::model::MacAddress([2, 0, 0, 0, 0, mac]),
-        addresses: vec![Address { private: id(address), public: public.map(id) }],
+        addresses: vec![Address { private: id(address), public: public.map(id).into() }],
         subnet: id(subnet),
-        source_dest_check: true,
-        check_settings: None,
+        source_dest_check: SourceDestCheck::On { overwrites: None },
         security: Ok(SecurityRules {
             inbound: BTreeSet::from([id("10.0.0.0/8")]),
             inbound_by_reference: false,
@@ -171,7 +173,8 @@ fn where_a_public_address_outranks_the_table_the_own_subnet_is_served_with_one_o
     let cloud = facts.cloud.as_mut().expect("a cloud");
     cloud.instance.own_subnet = OwnSubnet::PublicAddressOutranks;
     assert!(desired(&config(&["rtb-public"]), &facts).expect("possible").refusals.is_empty());
-    facts.cloud.as_mut().expect("a cloud").interfaces[0].addresses[0].public = None;
+    facts.cloud.as_mut().expect("a cloud").interfaces[0].addresses[0].public =
+        PublicAddress::Absent;
     assert_eq!(desired(&config(&["rtb-public"]), &facts).expect("possible").refusals.len(), 1);
 }
 
@@ -204,7 +207,7 @@ fn vpc_never_means_everything() {
 fn what_stands_in_the_way_is_warned_of() {
     let mut facts = facts();
     let cloud = facts.cloud.as_mut().expect("a cloud");
-    cloud.interfaces[0].addresses[0].public = None;
+    cloud.interfaces[0].addresses[0].public = PublicAddress::Absent;
     cloud.interfaces[0].security = Ok(SecurityRules {
         inbound: BTreeSet::from([id("10.10.2.0/24")]),
         inbound_by_reference: false,
@@ -229,6 +232,94 @@ fn what_stands_in_the_way_is_warned_of() {
         "{}",
         desired.warnings[0].message
     );
+}
+
+/// Neither is known to be absent where the cloud doesn't know what the internet sees.
+#[test]
+fn a_cloud_that_does_not_know_is_not_taken_for_one_that_says_no() {
+    let mut facts = facts();
+    let cloud = facts.cloud.as_mut().expect("a cloud");
+    cloud.interfaces[0].addresses[0].public = PublicAddress::Unknown;
+    cloud.tables[2].routes[0].next_hop =
+        NextHop::Other { kind: "route".to_owned(), id: "via 10.10.1.1".to_owned() };
+    let warned = |facts: &Facts| codes(&desired(&config(&["rtb-a"]), facts).expect("possible"));
+    assert!(warned(&facts).is_empty(), "{:?}", warned(&facts));
+    // Whoever knows is believed.
+    let mut knowing = facts.clone();
+    let cloud = knowing.cloud.as_mut().expect("a cloud");
+    cloud.interfaces[0].addresses[0].public = PublicAddress::Absent;
+    assert_eq!(warned(&knowing), ["no-public-address", "no-internet-route"]);
+    // Without any way out there is none, whatever is known.
+    facts.cloud.as_mut().expect("a cloud").tables[2].routes.clear();
+    assert_eq!(warned(&facts), ["no-internet-route"]);
+}
+
+#[test]
+fn an_address_that_is_public_itself_needs_no_other() {
+    let mut facts = facts();
+    facts.network.links[0].addresses = vec![id("192.0.2.10/24")];
+    let cloud = facts.cloud.as_mut().expect("a cloud");
+    cloud.interfaces[0].addresses =
+        vec![Address { private: id("192.0.2.10"), public: PublicAddress::Absent }];
+    let warned = codes(&desired(&config(&["rtb-a"]), &facts).expect("possible"));
+    assert!(warned.is_empty(), "{warned:?}");
+}
+
+fn locked(facts: &mut Facts, port: usize) {
+    let why = Error::new(Kind::Conflict, "switch the check off", "it would open everything");
+    facts.cloud.as_mut().expect("a cloud").interfaces[port].source_dest_check =
+        SourceDestCheck::Locked(why);
+}
+
+/// The plan where nothing has been done yet.
+fn planned(desired: &Desired) -> Plan {
+    let checks = ["eni-0", "eni-1"].map(|port| (id(port), true)).into();
+    let observed = Observed { checks, ..Observed::default() };
+    plan(desired, &observed, &Journal::default(), &BTreeSet::new(), &[])
+}
+
+#[test]
+fn a_check_that_must_not_be_switched_off_is_a_refusal_and_nothing_is_planned() {
+    let mut facts = facts();
+    locked(&mut facts, 0);
+    // Whether routes are wanted or not: what leaves would be dropped.
+    for tables in [&["rtb-a", "rtb-b"][..], &[]] {
+        let desired = desired(&config(tables), &facts).expect("possible");
+        assert!(desired.unchecked.is_empty() && desired.routes.is_empty());
+        let plan = planned(&desired);
+        assert!(plan.is_empty(), "{:?}", plan.steps);
+        let said: Vec<String> = plan.refusals.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["could not switch the check off: it would open everything"]);
+        let judged = judge(&desired, &plan, [], &Proof::Reached("198.51.100.10:80".to_owned()));
+        assert_eq!(judged.verdict, Verdict::Broken);
+        assert!(judged.headline.contains("it would open everything"), "{}", judged.headline);
+    }
+    // Another interface's check is nobody's business.
+    let mut other = facts.clone();
+    other.cloud.as_mut().expect("a cloud").interfaces[0].source_dest_check = SourceDestCheck::Off;
+    locked(&mut other, 1);
+    let desired = desired(&config(&["rtb-a"]), &other).expect("possible");
+    assert!(desired.refusals.is_empty() && planned(&desired).served.len() == 1);
+}
+
+#[test]
+fn a_locked_target_takes_its_own_routes_along_and_no_others() {
+    let mut facts = facts();
+    locked(&mut facts, 1);
+    let mut config = config(&["rtb-a"]);
+    let mut inside = config.routes.0[0].clone();
+    inside.interface = InterfaceChoice::Named(id("eth1"));
+    inside.tables = Tables(vec![TableSpec::Id(id("rtb-b"))]);
+    config.routes.0.push(inside);
+    let both = desired(&config, &facts).expect("possible");
+    let tables: Vec<&str> = both.routes.keys().map(|key| key.table.as_str()).collect();
+    assert_eq!(tables, ["rtb-a"]);
+    assert_eq!((both.refusals.len(), planned(&both).served.len()), (1, 1));
+    assert_eq!(both.unchecked, [id("eni-0")].into());
+
+    config.routes.0.remove(0);
+    let alone = planned(&desired(&config, &facts).expect("possible"));
+    assert!(alone.is_empty() && alone.served.is_empty(), "{:?}", alone.steps);
 }
 
 #[test]
@@ -284,13 +375,29 @@ fn the_verdict_says_what_is_wrong_and_names_the_first_thing() {
         damage: vec!["rule 2 of 4 is missing".to_owned()],
         replaces: true,
     };
-    let broken = judge(&desired, &all, [&load], &reached);
+    let broken = judge(&desired, &all, [(&load).into()], &reached);
     assert_eq!(broken.verdict, Verdict::Broken);
     assert!(broken.headline.contains("rules: rule 2 of 4 is missing"), "{}", broken.headline);
 
     let first = served.first().expect("a route").clone();
     let take = Step::TakeRoute { key: first, target: id("eni-0"), from: None };
-    assert_eq!(judge(&desired, &all, [&take], &reached).verdict, Verdict::Partly);
+    let partly = judge(&desired, &all, [(&take).into()], &reached);
+    assert_eq!(partly.verdict, Verdict::Partly);
+
+    // Why is part of it; in whatever words, with whatever request id, it is the same.
+    let tried = |id: &str, kind| {
+        let why = Error::new(kind, "point it here", format!("no, {id}")).with_request_id(id);
+        judge(&desired, &all, [Outstanding { step: &take, why: Some(&why) }], &reached)
+    };
+    let denied = tried("r-1", Kind::Denied);
+    assert!(
+        denied.headline.ends_with("could not point it here: no, r-1 [request r-1]"),
+        "{denied:?}"
+    );
+    assert!(denied.says_the_same(&tried("r-2", Kind::Denied)) && denied.told.is_some());
+    assert!(tried("r-1", Kind::Throttled).says_the_same(&tried("r-3", Kind::Unreachable)));
+    assert!(!denied.says_the_same(&tried("r-1", Kind::Throttled)));
+    assert!(!denied.says_the_same(&partly) && !denied.says_the_same(&works));
     let none = Plan::default();
     assert_eq!(judge(&desired, &none, [], &reached).verdict, Verdict::Broken);
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use natd_tests::expect::{
-    after_a_quiet_tick, assert_served, assert_unserved, natd, serving_daemon, writes,
+    after_a_quiet_tick, assert_served, assert_unserved, natd, serving_daemon, tells, writes,
 };
 use natd_tests::lab::Lab;
 use natd_tests::lab::calls::Fault;
@@ -98,17 +98,42 @@ fn a_rule_that_names_the_ports_group_is_refused_and_explained() -> Result<()> {
         "ethertype": "IPv4",
         "remote_group_id": group,
     });
-    api.make("security_group_rule", &rule)?;
+    let named = api.make("security_group_rule", &rule)?;
     let before = State::of(&lab)?;
-    let run = lab.nat().natd(["apply"])?;
-    ensure!(run.code != Some(0), "{run:#?}");
-    let said = format!("{}{}", run.stdout, run.stderr);
-    ensure!(said.contains(group) && said.contains("port_security"), "{said}");
-    assert_eq!(writes(&lab), [""; 0]);
+    for command in ["plan", "apply"] {
+        let said = natd(&lab, 3, &[command])?.stdout;
+        let words = [group, lab.cloud().target(), "as its remote group", "port_security"];
+        ensure!(words.iter().all(|word| said.contains(word)), "{said}");
+        // Neither in the cloud nor on the host.
+        assert_eq!(writes(&lab), [""; 0]);
+        let after = State::of(&lab)?;
+        assert!(after == before, "something was changed:\n{}", after.differences(&before));
+        assert!(lab.nat().read("var/lib/natd/journal.json").is_none());
+    }
     assert_unserved(&lab);
-    natd(&lab, 0, &["down"])?;
+
+    // The daemon says so, is not ready, changes nothing either, and serves once the rule is gone.
+    lab.nat().write(TEST_CONFIGURATION, "[service]\ninterval = \"1s\"\n")?;
+    let mut daemon = lab.nat().daemon::<&str>([])?;
+    daemon.wait_for(natd_tests::expect::HEALING, |line| {
+        line.contains("ERROR NAT does not work") && line.contains("as its remote group")
+    })?;
+    until("the daemon answers", || lab.nat().health("/readyz").is_ok());
+    let (status, text) = lab.nat().health("/readyz")?;
+    assert!(status == 503 && text.contains("as its remote group"), "{status} {text}");
+    assert_eq!(writes(&lab), [""; 0]);
     let after = State::of(&lab)?;
-    assert!(after == before, "something was left:\n{}", after.differences(&before));
+    assert!(after == before, "something was changed:\n{}", after.differences(&before));
+    api.delete(&format!("/v2.0/security-group-rules/{}", named["id"].as_str().context("a rule")?))?;
+    daemon.wait_for(natd_tests::expect::HEALING, |line| line.contains("INFO NAT works"))?;
+    lab.sync()?;
+    assert_served(&lab);
+    daemon.terminate()?;
+    daemon.wait(PATIENCE * 10)?;
+    natd(&lab, 0, &["down"])?;
+
+    let named = api.make("security_group_rule", &rule)?;
+    ensure!(named["id"].is_string(), "{named}");
     lab.nat().write(TEST_CONFIGURATION, "[openstack]\nsource_check = \"port_security\"\n")?;
     natd(&lab, 0, &["apply"])?;
     assert_served(&lab);
@@ -158,11 +183,10 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Sees `lines` since the mark, no packet lost, and a daemon that still heals.
-    fn ends_well(mut self, mark: usize, lines: usize) -> Result<()> {
+    /// Sees these lines since the mark, no packet lost, and a daemon that still heals.
+    fn ends_well(mut self, mark: usize, lines: &[&[&str]]) -> Result<()> {
         after_a_quiet_tick(self.lab, &self.daemon);
-        let said = self.daemon.lines().split_off(mark);
-        ensure!(said.len() <= lines, "{said:#?}");
+        tells(&self.daemon.lines().split_off(mark), lines);
         ensure!(self.lost == 0, "{} pings were lost", self.lost);
         self.lab.remove_route(self.lab.ids.table("private-b"), DEFAULT)?;
         until("the route comes back", || {
@@ -190,7 +214,7 @@ fn a_refused_token_in_the_middle_is_renewed_and_told_of_once() -> Result<()> {
     lab.api_log_clear();
     lab.fail("GET /v2.0/ports", Fault::unauthorised(), 1);
     scene.until("a new token", |scene| scene.logins() >= 1);
-    scene.ends_well(mark, 1)
+    scene.ends_well(mark, &[&["INFO Neutron refused the token before its time: logged in again"]])
 }
 
 /// Throttling and errors of the server, of every call.
@@ -204,7 +228,10 @@ fn a_storm_of_429_and_503_is_told_of_once_and_passes() -> Result<()> {
         scene.until("natd tells of it", |scene| scene.daemon.mark() > mark);
         lab.heal();
         scene.until("natd tells of its end", |scene| scene.daemon.mark() > mark + 1);
-        scene.ends_well(mark, 2)?;
+        scene.ends_well(
+            mark,
+            &[&["WARN going by what the cloud said last"], &["INFO the cloud answers again"]],
+        )?;
     }
     Ok(())
 }
@@ -227,7 +254,7 @@ fn tokens_are_renewed_before_they_end() -> Result<()> {
     scene.until("a second token", |scene| scene.logins() >= 1);
     let refused = lab.api_log().iter().filter(|call| call.status == Some(401)).count();
     ensure!(refused == 0, "{refused} calls were refused");
-    scene.ends_well(mark, 0)
+    scene.ends_well(mark, &[])
 }
 
 /// What `natd policy` prints lets the whole run through, and no rule is there in vain.

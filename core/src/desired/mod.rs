@@ -48,6 +48,9 @@ pub struct Desired {
     pub warnings: Vec<Warning>,
     /// Routes were asked for.
     pub wants_routes: bool,
+    /// The cloud drops what this machine forwards by its egress interface, and natd must not change
+    /// that: nothing of what was asked for can be served.
+    pub is_cut_off: bool,
     /// What brings NAT back after a reboot.
     pub persistence: Persistence,
 }
@@ -115,7 +118,9 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
         None => None,
     };
     let mut served = BTreeMap::from([(egress.name.clone(), egress_port)]);
-    let mut desired = Desired::default();
+    let is_locked = |port: &InterfaceFacts| port.source_dest_check.lock().is_some();
+    let mut desired =
+        Desired { is_cut_off: egress_port.is_some_and(is_locked), ..Desired::default() };
 
     for group in &config.routes.0 {
         let target = match &group.interface {
@@ -140,6 +145,9 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
                     ));
                 }
             }
+            if desired.is_cut_off || is_locked(target) {
+                continue;
+            }
             for table in cloud.tables.iter().filter(|table| selector.selects(table)) {
                 if loops(&cloud.instance, egress, table) {
                     desired.refusals.push(loop_refused(&cloud.instance, egress, table));
@@ -161,7 +169,12 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
     let front = Front { link: egress, port: egress_port, own_address: egress_address };
     let ruleset = ruleset(config, facts, &front, served.keys().cloned().collect(), &mut desired)?;
     desired.sysctls = sysctls(config, facts, &ruleset);
-    desired.unchecked = served.values().flatten().map(|port| port.id.clone()).collect();
+    for port in served.values().flatten() {
+        match port.source_dest_check.lock() {
+            Some(why) => desired.refusals.push(why.clone()),
+            None => drop(desired.unchecked.insert(port.id.clone())),
+        }
+    }
     let targets = desired.routes.values().map(|wish| &wish.target).collect();
     desired.warnings = advise(config, facts, egress, &ruleset, &targets);
     if facts.cloud.is_some() && !desired.wants_routes {
@@ -195,7 +208,7 @@ fn persistence(
 /// Whether a route in that table that targets us would take our own translated packets back to us.
 fn loops(instance: &Instance, egress: &InterfaceFacts, table: &TableFacts) -> bool {
     let own = table.subnets.contains(&egress.subnet);
-    let has_public = egress.addresses.iter().any(|address| address.public.is_some());
+    let has_public = egress.addresses.iter().any(|address| address.public.known().is_some());
     match instance.own_subnet {
         OwnSubnet::Loops => own,
         OwnSubnet::PublicAddressOutranks => own && !has_public,

@@ -38,7 +38,7 @@ impl Front<'_> {
     /// Its own addresses, and the public ones that the cloud translates to them.
     fn front(&self) -> BTreeSet<Ipv4Addr> {
         let public = self.port.into_iter().flat_map(|port| &port.addresses);
-        let public = public.filter_map(|address| match address.public {
+        let public = public.filter_map(|address| match address.public.known() {
             Some(IpAddr::V4(public)) => Some(public),
             _ => None,
         });

@@ -15,7 +15,7 @@ use natd_core::{
     apply::{Attempt, Cloud, Outcome, Tools, apply},
     cloud::{
         CheckSettings, Instance, Interface, InterfaceFacts, Provider, RouteTable, RouteTables,
-        SecurityRules, TableFacts, TableSelector,
+        SecurityRules, SourceDestCheck, TableFacts, TableSelector,
     },
     desired::Desired,
     error::{Error, Kind, Result},
@@ -174,14 +174,17 @@ impl World {
         self.state()
             .checks
             .into_iter()
-            .map(|(id, source_dest_check)| {
+            .map(|(id, on)| {
                 let facts = InterfaceFacts {
                     id: id.clone(),
                     mac: MacAddress([2, 0, 0, 0, 0, 1]),
                     addresses: Vec::new(),
                     subnet: "subnet-0".parse().expect("an id"),
-                    source_dest_check,
-                    check_settings: None,
+                    source_dest_check: if on {
+                        SourceDestCheck::On { overwrites: None }
+                    } else {
+                        SourceDestCheck::Off
+                    },
                     security: Ok(SecurityRules {
                         inbound: BTreeSet::new(),
                         inbound_by_reference: false,
@@ -216,6 +219,7 @@ impl World {
             egress: None,
             patience: Duration::ZERO,
             concurrency: NonZeroUsize::MIN,
+            held_back: None,
         };
         let attempts = apply(&plan, &tools, &mut journal).await;
         (plan, attempts)
@@ -361,7 +365,7 @@ impl Interface for Port {
     }
     async fn source_dest_check(&self) -> Result<bool> {
         let Port { facts, .. } = self;
-        Ok(self.world.interfaces()[&facts.id].facts().source_dest_check)
+        Ok(self.world.interfaces()[&facts.id].facts().source_dest_check.is_on())
     }
 }
 

@@ -28,8 +28,9 @@ def instance(settings: Settings) -> dict[str, Any]:
 
 def interfaces(settings: Settings) -> dict[str, Any]:
     def address(block: IPv4Interface) -> dict[str, Any]:
-        public = settings.public_addresses.get(block.ip)
-        return {"private": str(block.ip)} | ({"public": public} if public else {})
+        known = settings.public_addresses
+        # Who was told none doesn't know; who was told some knows that the others have none.
+        return {"private": str(block.ip)} | ({"public": known.get(block.ip)} if known else {})
 
     ports = [
         {

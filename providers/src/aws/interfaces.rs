@@ -10,7 +10,10 @@ use aws_sdk_ec2::types::{
     NetworkInterfaceAttachment, NetworkInterfacePrivateIpAddress,
 };
 use natd_core::{
-    cloud::{Address, CheckSettings, Interface, InterfaceFacts, SecurityRules},
+    cloud::{
+        Address, CheckSettings, Interface, InterfaceFacts, PublicAddress, SecurityRules,
+        SourceDestCheck,
+    },
     error::{Error, Kind, Result},
     model::SubnetId,
 };
@@ -160,8 +163,11 @@ fn facts(interface: &NetworkInterface, security: Result<SecurityRules>) -> Resul
         mac: field(name, "macAddress", interface.mac_address())?,
         addresses: addresses(interface),
         subnet: field(name, "subnetId", interface.subnet_id())?,
-        source_dest_check: interface.source_dest_check().unwrap_or(true),
-        check_settings: None,
+        source_dest_check: if interface.source_dest_check().unwrap_or(true) {
+            SourceDestCheck::On { overwrites: None }
+        } else {
+            SourceDestCheck::Off
+        },
         security,
     })
 }
@@ -175,11 +181,14 @@ fn addresses(interface: &NetworkInterface) -> Vec<Address> {
         let own = || interface.association().filter(|_| is_primary(address));
         Some(Address {
             private: address.private_ip_address()?.parse().ok()?,
-            public: address.association().or_else(own).and_then(public),
+            public: address.association().or_else(own).and_then(public).into(),
         })
     });
     let v6 = interface.ipv6_addresses().iter().filter_map(|address| {
-        Some(Address { private: address.ipv6_address()?.parse().ok()?, public: None })
+        Some(Address {
+            private: address.ipv6_address()?.parse().ok()?,
+            public: PublicAddress::Absent,
+        })
     });
     v4.chain(v6).collect()
 }

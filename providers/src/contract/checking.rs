@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable as _};
 use natd_core::{
-    cloud::{InterfaceFacts, Provider},
+    cloud::{InterfaceFacts, Provider, SourceDestCheck},
     error::Result,
     model::InterfaceId,
 };
@@ -24,16 +24,19 @@ pub(super) async fn both_ways(
     patience: Duration,
 ) -> Result<(), Breach> {
     let before = interface(provider, id).await?.facts().clone();
-    if !before.source_dest_check {
-        return Err(Breach::NotTried(format!(
-            "the check of {id} is off: it is in use, or has none"
-        )));
+    match &before.source_dest_check {
+        SourceDestCheck::On { .. } => {}
+        SourceDestCheck::Off => {
+            let why = format!("the check of {id} is off: it is in use, or has none");
+            return Err(Breach::NotTried(why));
+        }
+        SourceDestCheck::Locked(why) => return Err(Breach::NotTried(why.to_string())),
     }
     let tried = off_and_on(provider, &before, patience).await;
     // Whatever went wrong: it is not left open.
     let on = interface(provider, id).await?;
-    if !on.facts().source_dest_check {
-        on.set_source_dest_check(true, before.check_settings.as_ref()).await?;
+    if !on.facts().source_dest_check.is_on() {
+        on.set_source_dest_check(true, before.source_dest_check.overwrites()).await?;
     }
     tried
 }
@@ -45,7 +48,7 @@ async fn off_and_on(
 ) -> Result<(), Breach> {
     let id = &before.id;
     for enabled in [false, false, true, true] {
-        let earlier = before.check_settings.as_ref().filter(|_| enabled);
+        let earlier = before.source_dest_check.overwrites().filter(|_| enabled);
         interface(provider, id).await?.set_source_dest_check(enabled, earlier).await?;
         shows(provider, id, enabled, patience).await?;
     }
@@ -63,7 +66,7 @@ async fn shows(
     let look = || async {
         let interface = interface(provider, id).await?;
         let (listed, alone) =
-            (interface.facts().source_dest_check, interface.source_dest_check().await?);
+            (interface.facts().source_dest_check.is_on(), interface.source_dest_check().await?);
         ensure(listed == enabled && alone == enabled, || {
             format!(
                 "switched {}, the check of {id} is {} in the list and {} when asked alone",

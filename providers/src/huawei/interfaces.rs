@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use natd_core::{
-    cloud::{Address, CheckSettings, Interface, InterfaceFacts},
+    cloud::{Address, CheckSettings, Interface, InterfaceFacts, SourceDestCheck},
     error::{Error, Kind, Result},
     model::{InterfaceId, MacAddress, SubnetId},
 };
@@ -157,10 +157,13 @@ fn facts(port: Port, public: &[PublicIp]) -> InterfaceFacts {
     InterfaceFacts {
         addresses: private
             .iter()
-            .map(|&private| Address { private, public: of(private) })
+            .map(|&private| Address { private, public: of(private).into() })
             .collect(),
-        source_dest_check: !address_pairs::cover_everything(&pairs, port.mac_address),
-        check_settings: address_pairs::settings(&pairs),
+        source_dest_check: if address_pairs::cover_everything(&pairs, port.mac_address) {
+            SourceDestCheck::Off
+        } else {
+            SourceDestCheck::On { overwrites: address_pairs::settings(&pairs) }
+        },
         security: Err(Error::new(
             Kind::Unsupported,
             format!("judge the security groups of {}", port.id),

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use natd_core::{
-    cloud::{Address, CheckSettings, Interface, InterfaceFacts, SecurityRules},
+    cloud::{
+        Address, CheckSettings, Interface, InterfaceFacts, PublicAddress, SecurityRules,
+        SourceDestCheck,
+    },
     config::OpenstackSourceCheck,
     error::{Error, Kind, Result},
     model::{InstanceId, InterfaceId},
@@ -44,27 +47,36 @@ fn none(instance: &InstanceId, doing: String) -> Error {
         .with_advice("check that the credentials are for the server's own project and region")
 }
 
-/// The ports with what their security groups let through, in two more lists, side by side. That
-/// these can't be read stops nothing.
+/// The ports with what their security groups let through, in two more lists, side by side, and a third
+/// where an address pair is yet to be set. That these can't be read stops nothing; who may not know
+/// the rules that refer to a group may set no pair.
 pub(super) async fn list(
     api: &Api,
     ports: &[Port],
     topology: &Topology,
     kind: OpenstackSourceCheck,
 ) -> Result<Vec<Arc<dyn Interface>>> {
-    let (floating, groups) = join!(floating_ips(api, ports), security::read(api, ports));
+    let paired = ports.iter().filter(|port| source_check::takes_a_pair(kind, port));
+    let (floating, groups, naming) =
+        join!(floating_ips(api, ports), security::read(api, ports), security::naming(api, paired));
     let floating = floating?;
+    let naming = match naming {
+        Err(error) if error.kind().is_transient() => return Err(error),
+        known => known,
+    };
     let interface = |port: &Port| {
         let security = groups.as_ref().map(|groups| security::of_port(groups, port));
-        let facts = facts(port, &floating, topology, kind, security.map_err(Clone::clone))?;
+        let check = source_check::of_port(kind, port, naming.as_deref());
+        let facts = facts(port, &floating, topology, check, security.map_err(Clone::clone))?;
         let check = SourceCheck { kind, port: port.id.clone(), api: Arc::clone(api) };
         Ok(Arc::new(ServerPort { facts, check }) as Arc<dyn Interface>)
     };
     ports.iter().map(interface).collect()
 }
 
-/// The public address of each address that has one of its own.
-type Floating = BTreeMap<(InterfaceId, IpAddr), IpAddr>;
+/// The public address of each address that has one of its own; `None` where this Neutron has no
+/// floating IPs, and what the internet sees is the affair of others.
+type Floating = Option<BTreeMap<(InterfaceId, IpAddr), IpAddr>>;
 
 async fn floating_ips(neutron: &Neutron, ports: &[Port]) -> Result<Floating> {
     let doing = "list the floating IPs of this server";
@@ -73,13 +85,12 @@ async fn floating_ips(neutron: &Neutron, ports: &[Port]) -> Result<Floating> {
         ports.iter().map(|port| ("port_id", port.id.as_str())).collect();
     let listed: Vec<FloatingIp> = match neutron.list(call, &filter).await {
         // A Neutron without routers has none.
-        Err(error) if error.kind() == Kind::Unsupported => Vec::new(),
+        Err(error) if error.kind() == Kind::Unsupported => return Ok(None),
         listed => listed?,
     };
-    Ok(listed
-        .into_iter()
-        .filter_map(|ip| Some(((ip.port_id?, ip.fixed_ip_address?), ip.address)))
-        .collect())
+    let pairs =
+        listed.into_iter().filter_map(|ip| Some(((ip.port_id?, ip.fixed_ip_address?), ip.address)));
+    Ok(Some(pairs.collect()))
 }
 
 /// A port of this server.
@@ -102,7 +113,7 @@ impl Interface for ServerPort {
         if enabled {
             self.check.switch_on(earlier).await
         } else {
-            self.check.switch_off(self.facts.check_settings.as_ref()).await
+            self.check.switch_off(self.facts.source_dest_check.overwrites()).await
         }
     }
 
@@ -116,7 +127,7 @@ fn facts(
     port: &Port,
     floating: &Floating,
     topology: &Topology,
-    kind: OpenstackSourceCheck,
+    source_dest_check: SourceDestCheck,
     security: Result<SecurityRules>,
 ) -> Result<InterfaceFacts> {
     // The primary IPv4 address first.
@@ -129,18 +140,19 @@ fn facts(
     })?;
     let address = |ip: &super::wire::FixedIp| Address {
         private: ip.ip_address,
-        public: floating
-            .get(&(port.id.clone(), ip.ip_address))
-            .copied()
-            .or_else(|| topology.translated_to(&ip.subnet_id)),
+        public: floating.as_ref().map_or(PublicAddress::Unknown, |floating| {
+            match floating.get(&(port.id.clone(), ip.ip_address)) {
+                Some(address) => PublicAddress::Is(*address),
+                None => topology.translated_to(&ip.subnet_id),
+            }
+        }),
     };
     Ok(InterfaceFacts {
         id: port.id.clone(),
         mac: port.mac_address,
         addresses: ips.iter().map(address).collect(),
         subnet,
-        source_dest_check: source_check::is_on(port),
-        check_settings: source_check::settings(kind, port),
+        source_dest_check,
         security,
     })
 }

@@ -91,21 +91,31 @@ fn block(rule: &Rule) -> IpNet {
     }
 }
 
-/// Refuses a pair for every address on a port whose security group some rule names as its remote
-/// group: Neutron counts the addresses of pairs among the group's members, and the rule would let
-/// everybody in (or out). Rules for IPv6 are not touched by a pair for IPv4.
-pub(super) async fn refuse_if_named(neutron: &Neutron, port: &Port) -> Result<()> {
-    let groups: BTreeSet<&str> = port.security_groups.iter().map(String::as_str).collect();
-    let doing = format!("switch the source/destination check of {} off", port.id);
-    let named = rules(neutron, "remote_group_id", &groups, &doing).await?;
-    let v4 = |rule: &&Rule| rule.ethertype.as_deref() != Some("IPv6");
-    let Some(rule) = named.iter().find(v4) else { return Ok(()) };
+/// The rules that name a group of these ports as their remote group.
+pub(super) async fn naming(
+    neutron: &Neutron,
+    ports: impl IntoIterator<Item = &Port>,
+) -> Result<Vec<Rule>> {
+    let groups: BTreeSet<&str> =
+        ports.into_iter().flat_map(|port| &port.security_groups).map(String::as_str).collect();
+    rules(neutron, "remote_group_id", &groups, "find out who refers to the security groups").await
+}
+
+/// Why a port must not get a pair for every address, if one of these rules names a group of its as
+/// the remote group: Neutron counts the addresses of pairs among the group's members, and the rule
+/// would let everybody in (or out). Rules for IPv6 are not touched by a pair for IPv4.
+pub(super) fn trap(port: &Port, doing: &str, naming: &[Rule]) -> Option<Error> {
+    let springs = |rule: &&Rule| {
+        rule.ethertype.as_deref() != Some("IPv6")
+            && rule.remote_group_id.as_ref().is_some_and(|id| port.security_groups.contains(id))
+    };
+    let rule = naming.iter().find(springs)?;
     let remote = rule.remote_group_id.as_deref().unwrap_or("the port's group");
     let cause = format!(
         "rule {} of security group {} names {remote}, a group of this port, as its remote group: with an address pair for every address it would let everybody through",
         rule.id, rule.security_group_id
     );
-    Err(Error::new(Kind::Conflict, doing, cause).with_advice(
+    Some(Error::new(Kind::Conflict, doing, cause).with_advice(
         "give the port a security group of its own that no rule refers to, or set openstack.source_check = \"port_security\"",
     ))
 }

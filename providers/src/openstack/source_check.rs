@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use natd_core::{
-    cloud::CheckSettings,
+    cloud::{CheckSettings, SourceDestCheck},
     config::OpenstackSourceCheck,
     error::{Error, Kind, Result},
     model::{InterfaceId, MacAddress},
@@ -21,7 +21,7 @@ use super::{
     neutron::{Api, Call, Written},
     permissions::Action,
     security,
-    wire::{Group, Port},
+    wire::{Group, Port, Rule},
 };
 
 /// A first write and nine more: who loses so often is in a fight.
@@ -62,12 +62,58 @@ pub(super) fn is_on(port: &Port) -> bool {
         && !pairs(port).iter().any(|pair| opens_all(pair, port.mac_address))
 }
 
-/// What switching the check off overwrites: nothing, if it is done by a pair that is added.
-pub(super) fn settings(kind: OpenstackSourceCheck, port: &Port) -> Option<CheckSettings> {
-    let on = port.security == Some(true);
-    (kind == OpenstackSourceCheck::PortSecurity && on)
-        .then(|| serde_json::to_value(saved(port)).ok().map(CheckSettings))
-        .flatten()
+/// Whether an address pair would have to switch the check off: who refers to the port's security
+/// groups has to be known then.
+pub(super) fn takes_a_pair(kind: OpenstackSourceCheck, port: &Port) -> bool {
+    kind == OpenstackSourceCheck::AddressPairs
+        && is_on(port)
+        && port.allowed_address_pairs.is_some()
+}
+
+/// The check as it stands, by the rules that refer to the port's security groups.
+pub(super) fn of_port(
+    kind: OpenstackSourceCheck,
+    port: &Port,
+    naming: Result<&[Rule], &Error>,
+) -> SourceDestCheck {
+    if !is_on(port) {
+        return SourceDestCheck::Off;
+    }
+    let doing = switching_off(&port.id);
+    let (lock, overwrites) = match kind {
+        OpenstackSourceCheck::AddressPairs => {
+            let lock = without_pairs(&doing, port).or_else(|| match naming {
+                Ok(rules) => security::trap(port, &doing, rules),
+                Err(error) => Some(error.clone()),
+            });
+            (lock, None)
+        }
+        OpenstackSourceCheck::PortSecurity => {
+            let settings = || serde_json::to_value(saved(port)).ok().map(CheckSettings);
+            (without_port_security(&doing, port), settings())
+        }
+    };
+    lock.map_or(SourceDestCheck::On { overwrites }, SourceDestCheck::Locked)
+}
+
+fn switching_off(port: &InterfaceId) -> String {
+    format!("switch the source/destination check of {port} off")
+}
+
+fn without_pairs(doing: &str, port: &Port) -> Option<Error> {
+    let cause = "this Neutron has no address pairs (extension allowed-address-pairs)";
+    port.allowed_address_pairs.is_none().then(|| {
+        Error::new(Kind::Unsupported, doing, cause)
+            .with_advice("set openstack.source_check = \"port_security\"")
+    })
+}
+
+fn without_port_security(doing: &str, port: &Port) -> Option<Error> {
+    let cause = "this Neutron has no port security (extension port-security)";
+    port.security.is_none().then(|| {
+        Error::new(Kind::Unsupported, doing, cause)
+            .with_advice("set openstack.source_check = \"address_pairs\"")
+    })
 }
 
 fn saved(port: &Port) -> Saved {
@@ -100,7 +146,7 @@ impl SourceCheck {
 
     /// `noted` is what the journal holds as overwritten.
     pub(super) async fn switch_off(&self, noted: Option<&CheckSettings>) -> Result<()> {
-        let doing = format!("switch the source/destination check of {} off", self.port);
+        let doing = switching_off(&self.port);
         self.change(&doing, &Switch::Off { noted: noted.and_then(Saved::of) }).await
     }
 
@@ -145,12 +191,14 @@ impl SourceCheck {
     }
 
     async fn with_pair(&self, doing: &str, port: &Port) -> Result<Map<String, Value>> {
-        if port.allowed_address_pairs.is_none() {
-            let cause = "this Neutron has no address pairs (extension allowed-address-pairs)";
-            return Err(Error::new(Kind::Unsupported, doing, cause)
-                .with_advice("set openstack.source_check = \"port_security\""));
+        if let Some(error) = without_pairs(doing, port) {
+            return Err(error);
         }
-        security::refuse_if_named(&self.api, port).await?;
+        // Since the plan was made, somebody may have come to refer to the group.
+        let naming = security::naming(&self.api, [port]).await?;
+        if let Some(error) = security::trap(port, doing, &naming) {
+            return Err(error);
+        }
         let mut pairs = pairs(port).to_vec();
         pairs.push(json!({ "ip_address": EVERY_ADDRESS }));
         Ok(Map::from_iter([("allowed_address_pairs".to_owned(), json!(pairs))]))
@@ -199,10 +247,8 @@ fn on(port: &Port, earlier: Option<&Saved>) -> Map<String, Value> {
 
 /// Everything that keeps port security on has to go with it, in one request.
 fn without_security(doing: &str, port: &Port, noted: Option<&Saved>) -> Result<Map<String, Value>> {
-    if port.security.is_none() {
-        let cause = "this Neutron has no port security (extension port-security)";
-        return Err(Error::new(Kind::Unsupported, doing, cause)
-            .with_advice("set openstack.source_check = \"address_pairs\""));
+    if let Some(error) = without_port_security(doing, port) {
+        return Err(error);
     }
     if noted != Some(&saved(port)) {
         let cause = "its security groups or address pairs were changed since they were noted";

@@ -7,6 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use natd_core::{
+    cloud::PublicAddress,
     error::Result,
     model::{NetworkId, RouteTableId, SubnetId},
 };
@@ -109,11 +110,17 @@ impl Topology {
         blocks.into_iter().collect()
     }
 
-    /// The address that the internet sees of what a router translates for a subnet.
-    pub(super) fn translated_to(&self, subnet: &SubnetId) -> Option<IpAddr> {
-        let router = self.routers.get(self.router_of(self.subnets.get(subnet)?)?)?;
-        let gateway = router.external_gateway_info.as_ref()?;
-        let mut addresses = gateway.external_fixed_ips.iter().map(|ip| ip.ip_address);
-        (gateway.enable_snat == Some(true)).then(|| addresses.find(IpAddr::is_ipv4)).flatten()
+    /// The address that the internet sees of what a router translates for a subnet. What becomes of
+    /// packets whose router this project doesn't see (another project's, or none of Neutron's: a
+    /// provider network) is not known.
+    pub(super) fn translated_to(&self, subnet: &SubnetId) -> PublicAddress {
+        let id = self.subnets.get(subnet).and_then(|subnet| self.router_of(subnet));
+        let Some(router) = id.and_then(|id| self.routers.get(id)) else {
+            return PublicAddress::Unknown;
+        };
+        let translating =
+            router.external_gateway_info.as_ref().filter(|way| way.enable_snat == Some(true));
+        let outside = translating.into_iter().flat_map(|way| &way.external_fixed_ips);
+        outside.map(|ip| ip.ip_address).find(IpAddr::is_ipv4).into()
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn instance(answer: wire::InstanceResult) -> Result<Instance> {
 pub(super) fn interface(answer: wire::Interface) -> Result<InterfaceFacts> {
     let address = |address: wire::Address| cloud::Address {
         private: address.private,
-        public: address.public,
+        public: address.public.map_or(cloud::PublicAddress::Unknown, Into::into),
     };
     let security = match (answer.security_error, answer.security) {
         (Some(error), _) => {
@@ -50,13 +50,23 @@ pub(super) fn interface(answer: wire::Interface) -> Result<InterfaceFacts> {
         }),
         (None, None) => Ok(cloud::SecurityRules::open()),
     };
+    let check = match (answer.source_dest_check, answer.source_dest_check_error) {
+        (false, _) => cloud::SourceDestCheck::Off,
+        (true, None) => cloud::SourceDestCheck::On {
+            overwrites: answer.check_settings.map(cloud::CheckSettings),
+        },
+        (true, Some(error)) => {
+            let doing =
+                format!("switch the source/destination check of {} off", shortened(&answer.id));
+            cloud::SourceDestCheck::Locked(error.into_error(doing, "the plugin gives no reason"))
+        }
+    };
     Ok(InterfaceFacts {
         id: field("id", &answer.id)?,
         mac: field("mac", &answer.mac)?,
         addresses: answer.addresses.into_iter().map(address).collect(),
         subnet: field("subnet", &answer.subnet)?,
-        source_dest_check: answer.source_dest_check,
-        check_settings: answer.check_settings.map(cloud::CheckSettings),
+        source_dest_check: check,
         security,
     })
 }

@@ -118,6 +118,10 @@ pub(super) struct Interface {
     /// it, and hands it back as `earlier` when the check is switched on again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) check_settings: Option<Value>,
+    /// Why a check that is on must not be switched off: it would do harm, or can't be done. natd
+    /// refuses to serve anything by this interface then, and changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) source_dest_check_error: Option<ErrorData>,
     /// What its security groups let through. Unset: there are none, and everything passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) security: Option<SecurityRules>,
@@ -131,9 +135,19 @@ pub(super) struct Interface {
 pub(super) struct Address {
     /// The address that the interface carries.
     pub(super) private: IpAddr,
-    /// The address that the internet sees, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) public: Option<IpAddr>,
+    /// The address that the internet sees; `null` if there is none, of which natd warns. Unset: the
+    /// plugin doesn't know.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "told")]
+    pub(super) public: Option<Option<IpAddr>>,
+}
+
+/// `null` is something that was told: only what is unset isn't.
+fn told<'de, T, D>(field: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    T::deserialize(field).map(Some)
 }
 
 /// What security groups let through, as far as natd's warnings need it.

@@ -35,12 +35,12 @@ async fn the_primary_interface_and_the_primary_address_come_first() {
     let facts = interfaces[0].facts();
     assert_eq!(facts.mac.to_string(), MAC);
     assert_eq!(facts.subnet.as_str(), "subnet-own");
-    assert!(facts.source_dest_check);
+    assert!(facts.source_dest_check.is_on());
     let addresses: Vec<_> = facts
         .addresses
         .iter()
         .map(|address| {
-            (address.private.to_string(), address.public.map(|public| public.to_string()))
+            (address.private.to_string(), address.public.known().map(|public| public.to_string()))
         })
         .collect();
     assert_eq!(
@@ -71,7 +71,7 @@ async fn the_interfaces_own_association_is_its_primary_addresss() {
     cloud.answer("DescribeSecurityGroups", GROUP).await;
     let interfaces = cloud.connect().await.interfaces().await.expect("listed");
     let public: Vec<_> =
-        interfaces[0].facts().addresses.iter().map(|address| address.public).collect();
+        interfaces[0].facts().addresses.iter().map(|address| address.public.known()).collect();
     assert_eq!(public, [Some("203.0.113.9".parse().expect("address")), None]);
 }
 

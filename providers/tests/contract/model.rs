@@ -13,7 +13,8 @@ use ipnet::IpNet;
 use natd_core::{
     cloud::{
         Address, CheckSettings, Instance, Interface, InterfaceFacts, OwnSubnet, Provider,
-        RouteTable, RouteTables, SecurityRules, TableFacts, TableSelector,
+        PublicAddress, RouteTable, RouteTables, SecurityRules, SourceDestCheck, TableFacts,
+        TableSelector,
     },
     error::{Error, Kind, Result},
     model::{InterfaceId, NextHop, Route, RouteOrigin, RouteState, RouteTableId},
@@ -230,11 +231,14 @@ impl Provider for Model {
                 mac: natd_core::model::MacAddress([2, 0, 0, 0, 0, number]),
                 addresses: vec![Address {
                     private: format!("10.10.1.{number}").parse().expect("an address"),
-                    public: None,
+                    public: PublicAddress::Absent,
                 }],
                 subnet: id("subnet-public"),
-                source_dest_check: listed,
-                check_settings: Some(CheckSettings(groups.into())),
+                source_dest_check: if listed {
+                    SourceDestCheck::On { overwrites: Some(CheckSettings(groups.into())) }
+                } else {
+                    SourceDestCheck::Off
+                },
                 security: Ok(SecurityRules {
                     inbound: BTreeSet::new(),
                     inbound_by_reference: false,

@@ -50,7 +50,7 @@ async fn the_primary_interface_comes_first_and_elastic_addresses_go_with_their_p
             let addresses: Vec<_> = facts
                 .addresses
                 .iter()
-                .map(|address| match address.public {
+                .map(|address| match address.public.known() {
                     Some(public) => format!("{} {public}", address.private),
                     None => address.private.to_string(),
                 })
@@ -70,7 +70,7 @@ async fn the_primary_interface_comes_first_and_elastic_addresses_go_with_their_p
             ),
         ]
     );
-    assert!(interfaces[0].facts().source_dest_check);
+    assert!(interfaces[0].facts().source_dest_check.is_on());
     let error = interfaces[0].facts().security.clone().expect_err("not looked at");
     assert_eq!(error.kind(), Kind::Unsupported);
     assert!(cloud.calls().await[0].contains(&format!("device_id={INSTANCE}")));
@@ -170,7 +170,7 @@ fn theirs() -> Value {
 async fn the_check_goes_off_and_on_and_all_other_pairs_stay() {
     let state = Stateful::start(json!([theirs()]), nothing, nothing).await;
     let interface = state.interface().await;
-    let earlier = interface.facts().check_settings.clone();
+    let earlier = interface.facts().source_dest_check.overwrites().cloned();
     assert_eq!(earlier, Some(CheckSettings(json!([theirs()]))));
     assert!(interface.source_dest_check().await.expect("read"));
 
@@ -193,7 +193,7 @@ async fn who_has_covered_everything_has_switched_the_check_off() {
     let covering = json!({"ip_address": "1.1.1.1/0", "mac_address": MAC});
     let state = Stateful::start(json!([covering]), nothing, nothing).await;
     let interface = state.interface().await;
-    assert!(!interface.facts().source_dest_check);
+    assert!(!interface.facts().source_dest_check.is_on());
     interface.set_source_dest_check(false, None).await.expect("off already");
     assert_eq!(state.writes().await, 0);
 }

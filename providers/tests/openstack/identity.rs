@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use natd_core::{
-    cloud::{OwnSubnet, Provider},
+    cloud::{OwnSubnet, Provider, PublicAddress},
     config,
     error::Kind,
 };
@@ -101,9 +101,9 @@ async fn ports_show_addresses_and_what_their_groups_let_through() {
     let facts: Vec<_> = interfaces.iter().map(|interface| interface.facts().clone()).collect();
     // Of the same age, and without an order from the metadata service: by id.
     assert_eq!(facts[0].id.as_str(), "port-in");
-    assert_eq!(facts[1].addresses[0].public, Some("203.0.113.9".parse().expect("address")));
-    assert_eq!(facts[0].addresses[0].public, None, "router-in has no gateway");
-    assert!(facts[0].source_dest_check);
+    assert_eq!(facts[1].addresses[0].public.known(), Some("203.0.113.9".parse().expect("address")));
+    assert_eq!(facts[0].addresses[0].public, PublicAddress::Absent, "router-in has no gateway");
+    assert!(facts[0].source_dest_check.is_on());
     let rules = facts[0].security.clone().expect("readable");
     assert_eq!(rules.inbound, BTreeSet::from(["10.0.0.0/16".parse().expect("block")]));
     assert!(!rules.inbound_by_reference && !rules.outbound);
@@ -119,7 +119,7 @@ async fn without_a_floating_ip_the_internet_sees_the_routers_address() {
         .mount(&cloud.neutron)
         .await;
     let interfaces = cloud.connect().await.interfaces().await.expect("listed");
-    let public = interfaces[1].facts().addresses[0].public;
+    let public = interfaces[1].facts().addresses[0].public.known();
     assert_eq!(public, Some("203.0.113.1".parse().expect("address")));
 }
 

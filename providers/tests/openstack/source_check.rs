@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use natd_core::{
-    cloud::{CheckSettings, Interface, Provider},
+    cloud::{CheckSettings, Interface, Provider, SourceDestCheck},
     config::{self, OpenstackSourceCheck},
     error::Kind,
 };
@@ -55,7 +55,7 @@ async fn a_pair_is_added_and_the_others_are_kept_as_they_are() {
     let cloud = Cloud::start().await;
     named_by(&cloud, &[]).await;
     let interface = listed(&cloud, OpenstackSourceCheck::AddressPairs).await;
-    assert_eq!(interface.facts().check_settings, None);
+    assert_eq!(interface.facts().source_dest_check, SourceDestCheck::On { overwrites: None });
     cloud.show("port", 1, &with(&json!({ "allowed_address_pairs": [foreign()] }))).await;
     cloud.accept().await;
     interface.set_source_dest_check(false, None).await.expect("switched");
@@ -107,16 +107,35 @@ async fn a_group_that_rules_refer_to_is_refused_and_explained() {
     let interface = listed(&cloud, OpenstackSourceCheck::AddressPairs).await;
     cloud.show("port", 9, &with(&json!({}))).await;
     cloud.accept().await;
-    let error = interface.set_source_dest_check(false, None).await.expect_err("refused");
-    assert_eq!(error.kind(), Kind::Conflict);
-    for part in ["rule rule-1 of security group group-2", "would let everybody", "port_security"] {
-        assert!(error.to_string().contains(part), "{error}");
+    // Whoever reads it knows, and who writes looks once more.
+    let read = interface.facts().source_dest_check.lock().cloned().expect("locked");
+    let written = interface.set_source_dest_check(false, None).await.expect_err("refused");
+    for error in [read, written] {
+        assert_eq!(error.kind(), Kind::Conflict);
+        for part in
+            ["rule rule-1 of security group group-2", "would let everybody", "port_security"]
+        {
+            assert!(error.to_string().contains(part), "{error}");
+        }
     }
     assert!(cloud.writes().await.is_empty());
+
+    // By port security the trap is none, and a check that is off already is no question.
+    let interface = listed(&cloud, OpenstackSourceCheck::PortSecurity).await;
+    assert!(interface.facts().source_dest_check.overwrites().is_some());
+    let open = Cloud::bare().await;
+    named_by(&open, &[rule("group-2", &by_reference)]).await;
+    open.ports(&[with(&json!({ "allowed_address_pairs": [everywhere()] }))]).await;
+    for list in ["routers", "ports", "subnets", "floatingips", "security-group-rules"] {
+        open.list(list, &[]).await;
+    }
+    let interface = listed(&open, OpenstackSourceCheck::AddressPairs).await;
+    assert_eq!(interface.facts().source_dest_check, SourceDestCheck::Off);
 
     let cloud = Cloud::start().await;
     named_by(&cloud, &[rule("group-2", &v6)]).await;
     let interface = listed(&cloud, OpenstackSourceCheck::AddressPairs).await;
+    assert!(interface.facts().source_dest_check.lock().is_none());
     cloud.show("port", 9, &with(&json!({}))).await;
     cloud.accept().await;
     interface.set_source_dest_check(false, None).await.expect("a rule for IPv6 doesn't matter");
@@ -133,7 +152,12 @@ async fn port_security_goes_with_groups_and_pairs_and_comes_back_with_them() {
         cloud.list(list, &[]).await;
     }
     let interface = listed(&cloud, OpenstackSourceCheck::PortSecurity).await;
-    let saved = interface.facts().check_settings.clone().expect("something is overwritten");
+    let saved = interface
+        .facts()
+        .source_dest_check
+        .overwrites()
+        .cloned()
+        .expect("something is overwritten");
     cloud.show("port", 1, &before).await;
     cloud.accept().await;
     interface.set_source_dest_check(false, None).await.expect("switched");
@@ -177,14 +201,20 @@ async fn what_this_neutron_cannot_do_is_unsupported() {
         (OpenstackSourceCheck::AddressPairs, "allowed_address_pairs", "port_security"),
         (OpenstackSourceCheck::PortSecurity, "port_security_enabled", "address_pairs"),
     ] {
-        let cloud = Cloud::start().await;
-        let interface = listed(&cloud, kind).await;
+        let cloud = Cloud::bare().await;
         let mut without = with(&json!({}));
         without.as_object_mut().expect("a table").remove(field);
+        cloud.ports(std::slice::from_ref(&without)).await;
+        for list in ["routers", "ports", "subnets", "floatingips", "security-group-rules"] {
+            cloud.list(list, &[]).await;
+        }
+        let interface = listed(&cloud, kind).await;
         cloud.show("port", 1, &without).await;
-        let error = interface.set_source_dest_check(false, None).await.expect_err("not there");
-        assert_eq!(error.kind(), Kind::Unsupported);
-        assert!(error.advice().expect("advice").contains(other), "{error}");
+        let read = interface.facts().source_dest_check.lock().cloned().expect("locked");
+        let written = interface.set_source_dest_check(false, None).await.expect_err("not there");
+        assert_eq!(read, written);
+        assert_eq!(read.kind(), Kind::Unsupported);
+        assert!(read.advice().expect("advice").contains(other), "{read}");
     }
 }
 
@@ -200,4 +230,24 @@ async fn a_port_on_another_projects_network_is_told() {
     assert!(error.advice().expect("advice").contains("another project's"), "{error}");
     let rule = r#"{"service":"network","method":"PUT","path":"/v2.0/ports/*"}"#;
     assert!(error.to_string().contains(rule), "{error}");
+}
+
+/// Who refers to the port's groups must be known, or an open pair may open everything.
+#[tokio::test]
+async fn what_cannot_be_read_is_not_taken_for_harmless() {
+    let cloud = Cloud::start().await;
+    cloud.refuse("GET", "security-group-rules", 99, 403, "PolicyNotAuthorized").await;
+    let interface = listed(&cloud, OpenstackSourceCheck::AddressPairs).await;
+    let error = interface.facts().source_dest_check.lock().cloned().expect("locked");
+    assert_eq!(error.kind(), Kind::Denied);
+    assert!(error.to_string().contains("/v2.0/security-group-rules"), "{error}");
+    // For port security nobody has to know.
+    let interface = listed(&cloud, OpenstackSourceCheck::PortSecurity).await;
+    assert!(interface.facts().source_dest_check.lock().is_none());
+
+    // What may pass is tried again, by who asked for the interfaces.
+    let cloud = Cloud::start().await;
+    cloud.refuse("GET", "security-group-rules", 99, 503, "ServiceUnavailable").await;
+    let error = cloud.connect().await.interfaces().await.err().expect("not known");
+    assert_eq!(error.kind(), Kind::Unreachable);
 }

@@ -18,13 +18,20 @@ PORT = {
     "check_settings": {"pairs": [1, 2]},
     "security": {"inbound": ["10.0.0.0/16"], "outbound": True, "colour": "blue"},
 }
-BARE = {"id": "port-2", "mac": "0a:00:00:00:00:02", "addresses": [], "subnet": "s-2", "source_dest_check": False}
+BARE = {
+    "id": "port-2",
+    "mac": "0a:00:00:00:00:02",
+    "addresses": [{"private": "10.0.2.10", "public": None}],
+    "subnet": "s-2",
+    "source_dest_check": False,
+}
 UNREAD = {
     "id": "port-3",
     "mac": "0a:00:00:00:00:03",
     "addresses": [],
     "subnet": "s-3",
-    "source_dest_check": False,
+    "source_dest_check": True,
+    "source_dest_check_error": {"kind": "conflict", "cause": "it is shared", "advice": "ask its owner"},
     "security_error": {"kind": "denied", "cause": "no right to", "code": "E403", "advice": "allow it"},
 }
 ANSWERS = {

@@ -1,7 +1,10 @@
 //! Every method of a good plugin, as natd calls it and as natd takes the answer.
 
 use natd_core::{
-    cloud::{Address, CheckSettings, OwnSubnet, Provider, RouteTables, TableSelector},
+    cloud::{
+        Address, CheckSettings, OwnSubnet, Provider, PublicAddress, RouteTables, SourceDestCheck,
+        TableSelector,
+    },
     error::Kind,
     model::{NextHop, RouteOrigin, RouteState, Tag},
 };
@@ -65,14 +68,25 @@ async fn interfaces_are_listed_with_what_their_groups_let_through() {
     assert_eq!(facts[0].subnet.as_str(), "s-1");
     let address = |private: &str, public: Option<&str>| Address {
         private: private.parse().expect("address"),
-        public: public.map(|public| public.parse().expect("address")),
+        public: public.map_or(PublicAddress::Unknown, |public| {
+            PublicAddress::Is(public.parse().expect("address"))
+        }),
     };
     assert_eq!(
         facts[0].addresses,
         [address("10.0.1.10", Some("203.0.113.1")), address("10.0.1.11", None)]
     );
-    assert!(facts[0].source_dest_check && !facts[1].source_dest_check);
-    assert_eq!(facts[0].check_settings, Some(CheckSettings(json!({"pairs": [1, 2]}))));
+    let settings = CheckSettings(json!({"pairs": [1, 2]}));
+    assert_eq!(facts[0].source_dest_check, SourceDestCheck::On { overwrites: Some(settings) });
+    assert_eq!(facts[1].source_dest_check, SourceDestCheck::Off);
+    // That there is no public address is another thing than not to know.
+    assert_eq!(facts[1].addresses[0].public, PublicAddress::Absent);
+    let lock = facts[2].source_dest_check.lock().expect("locked");
+    assert_eq!(lock.kind(), Kind::Conflict);
+    assert_eq!(
+        lock.to_string(),
+        "could not switch the source/destination check of port-3 off: it is shared; ask its owner"
+    );
     let rules = facts[0].security.as_ref().expect("rules");
     assert_eq!(rules.inbound, ["10.0.0.0/16".parse().expect("block")].into());
     assert!(rules.outbound && !rules.inbound_by_reference);
