@@ -3,16 +3,13 @@
 //! A tick looks, plans, converges and proves. One that changes nothing logs nothing. Between ticks
 //! the process sleeps.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use natd_core::{
-    advise::Warning,
+    apply::Outcome,
     error::{Error, Kind, Result},
     journal::JournalFile,
-    verdict::{Proof, Verdict},
+    verdict::Proof,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -23,9 +20,10 @@ use tokio::{
 use crate::{
     contest::Contest,
     events::{Change, Events},
-    gateway::{Gateway, Look, Report, Trouble, targets_us},
+    gateway::{Gateway, Look, targets_us},
     notify::Manager,
     status::Status,
+    told::Told,
 };
 
 /// Kernel events come in bursts: one tick answers them all.
@@ -48,13 +46,6 @@ pub struct Daemon<Reload> {
     failures: u32,
     told: Told,
     manager: Manager,
-}
-
-/// What has been logged, so that it is logged once.
-#[derive(Default)]
-struct Told {
-    headline: Option<String>,
-    warnings: BTreeSet<Warning>,
 }
 
 /// What ended a sleep.
@@ -215,7 +206,7 @@ where
             }
             Err(trouble) => Err(trouble),
         };
-        self.tell(&outcome);
+        self.told.tell(&outcome);
         let failed = match &outcome {
             Ok(report) => report.unfinished().next().is_some(),
             Err(_) => true,
@@ -224,32 +215,6 @@ where
         self.status.send_modify(|status| status.note(outcome, look));
         let headline = self.status.borrow().headline();
         self.manager.ready(&headline);
-    }
-
-    /// Logs what is new: a verdict that changed, a warning that came.
-    fn tell(&mut self, outcome: &Result<Report, Trouble>) {
-        let (headline, works) = match outcome {
-            Ok(report) => {
-                let works = matches!(report.judgement.verdict, Verdict::Works | Verdict::Unproven);
-                (report.judgement.headline.clone(), works)
-            }
-            Err(trouble) => (trouble.to_string(), false),
-        };
-        if self.told.headline.as_ref() != Some(&headline) {
-            if works {
-                tracing::info!("{headline}");
-            } else {
-                tracing::error!("{headline}");
-            }
-            self.told.headline = Some(headline);
-        }
-        if let Ok(report) = outcome {
-            let warnings: BTreeSet<Warning> = report.warnings.iter().cloned().collect();
-            for warning in warnings.difference(&self.told.warnings) {
-                tracing::warn!(code = warning.code, "{}", warning.message);
-            }
-            self.told.warnings = warnings;
-        }
     }
 
     /// Takes the new configuration, or refuses it and goes on with the old one.
@@ -275,7 +240,16 @@ where
             Ok(steps) if steps.is_empty() => {
                 tracing::info!("stopped; the data path stays as it is");
             }
-            Ok(_) => tracing::info!("stopped; the routes are given back"),
+            Ok(steps) => {
+                self.told.attempts(&steps);
+                if steps.iter().all(|attempt| matches!(attempt.outcome, Outcome::Done { .. })) {
+                    tracing::info!("stopped; the routes are given back");
+                } else {
+                    tracing::error!(
+                        "stopped; not all routes are given back: natd down does it later"
+                    );
+                }
+            }
             Err(trouble) => {
                 return Err(Error::new(Kind::Unreachable, "give the routes back", trouble)
                     .with_advice("natd down gives them back later"));

@@ -23,13 +23,14 @@ use natd_core::{
     observed::Observed,
     plan::{Plan, plan},
     step::{Phase, Step},
-    verdict::{Judgement, Proof, judge},
+    verdict::{Judgement, Outstanding, Proof, judge},
 };
 use serde::Serialize;
 
 use crate::{
     firewall::Choice,
     forwarding,
+    pace::Pace,
     survey::{self, Listed},
 };
 
@@ -45,6 +46,16 @@ pub enum Trouble {
     /// Cloud or host didn't answer.
     #[error("{0}")]
     Failure(Error),
+}
+
+impl Trouble {
+    /// The error that it is.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        match self {
+            Self::Configuration(error) | Self::Failure(error) => error,
+        }
+    }
 }
 
 impl From<Error> for Trouble {
@@ -73,6 +84,7 @@ pub struct Gateway {
     ask_again: bool,
     /// Why the cloud did not answer when it was asked last.
     unanswered: Option<Error>,
+    pace: Pace,
 }
 
 /// How much of the world is looked at.
@@ -95,6 +107,7 @@ pub struct View {
     /// The host's network.
     pub network: Network,
     listed: Option<Listed>,
+    unanswered: Option<Error>,
 }
 
 /// What came of a plan.
@@ -113,9 +126,19 @@ pub struct Report {
     pub judgement: Judgement,
     /// The routes that lead here now.
     pub served: BTreeSet<RouteKey>,
+    /// Why the cloud did not answer when it was asked last: the rest goes by what it said before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<Error>,
 }
 
 impl Report {
+    /// Why the cloud won't be asked, if that doesn't pass by itself. A cloud that is down for a while
+    /// is no reason to be taken out of service; one that refuses is for the operator to see to.
+    #[must_use]
+    pub fn refused(&self) -> Option<&Error> {
+        self.unanswered.as_ref().filter(|error| !error.kind().is_transient())
+    }
+
     /// The steps that did not come out.
     pub fn unfinished(&self) -> impl Iterator<Item = &Attempt> {
         self.steps
@@ -133,7 +156,7 @@ impl View {
 
     fn judge<'a>(
         &self,
-        outstanding: impl IntoIterator<Item = &'a Step>,
+        outstanding: impl IntoIterator<Item = Outstanding<'a>>,
         proof: &Proof,
     ) -> Judgement {
         judge(&self.desired, &self.plan, outstanding, proof)
@@ -142,7 +165,7 @@ impl View {
     /// Whether NAT works, if nothing is changed.
     #[must_use]
     pub fn judgement(&self, proof: &Proof) -> Judgement {
-        self.judge(&self.plan.steps, proof)
+        self.judge(self.plan.steps.iter().map(Outstanding::from), proof)
     }
 }
 
@@ -165,6 +188,7 @@ impl Gateway {
             last: None,
             ask_again: false,
             unanswered: None,
+            pace: Pace::default(),
         }
     }
 
@@ -196,17 +220,12 @@ impl Gateway {
             (Some(provider), last) => match self.ask(provider.as_ref(), journal).await {
                 Ok(listed) => {
                     self.ask_again = false;
-                    if self.unanswered.take().is_some() {
-                        tracing::info!("the cloud answers again");
-                    }
+                    self.unanswered = None;
                     Some(listed)
                 }
                 // The host is mended whether or not the cloud answers.
                 Err(error) => {
                     let Some(last) = last.clone() else { return Err(error.into()) };
-                    if self.unanswered.is_none() {
-                        tracing::warn!(%error, "going by what the cloud said last");
-                    }
                     self.unanswered = Some(error);
                     Some(last)
                 }
@@ -248,11 +267,8 @@ impl Gateway {
         if !self.force {
             plan.spare_edited();
         }
-        // A cloud that is down for a while is no reason to be taken out of service; one that
-        // refuses is for the operator to see to.
-        plan.problems
-            .extend(self.unanswered.iter().filter(|error| !error.kind().is_transient()).cloned());
-        Ok(View { desired, observed, plan, network: facts.network, listed })
+        let unanswered = self.unanswered.clone();
+        Ok(View { desired, observed, plan, network: facts.network, listed, unanswered })
     }
 
     /// Looks at what natd has changed and plans to give it back. Changes nothing.
@@ -291,7 +307,7 @@ impl Gateway {
         if !self.force {
             plan.spare_edited();
         }
-        Ok(View { desired, observed, plan, network, listed })
+        Ok(View { desired, observed, plan, network, listed, unanswered: None })
     }
 
     /// Runs the view's plan and judges what came of it, by that proof or by a new one.
@@ -301,6 +317,7 @@ impl Gateway {
         journal: &mut JournalFile,
         proof: Option<Proof>,
     ) -> (Report, Proof) {
+        let held_back = self.pace.holds_back(Instant::now()).cloned();
         let tools = Tools {
             host: &self.host,
             cloud: self.provider.as_deref().zip(view.listed.as_ref()).map(|(provider, listed)| {
@@ -314,13 +331,14 @@ impl Gateway {
             egress: view.egress(),
             patience: PATIENCE,
             concurrency: self.config.service.concurrency,
+            held_back: held_back.as_ref(),
         };
         let steps = apply(&view.plan, &tools, journal).await;
+        if held_back.is_none() {
+            self.pace.note(&steps, Instant::now());
+        }
         for Attempt { step, outcome } in &steps {
-            self.ask_again |= matches!(
-                step.phase(),
-                Phase::ReturnRoutes | Phase::Checks | Phase::TakeRoutes | Phase::ReturnChecks
-            );
+            self.ask_again |= step.phase().writes_to_the_cloud() && held_back.is_none();
             if let (Outcome::Done { .. }, Some(last)) = (outcome, &mut self.last) {
                 last.note(step);
             }
@@ -382,6 +400,8 @@ impl Gateway {
             return Ok(Vec::new());
         }
         self.config.routes.0.retain(|group| group.on_stop == OnStop::Keep);
+        // There is no later.
+        self.pace = Pace::default();
         let mut view =
             self.look(&journal.journal, Look::Everything, |_, _| BTreeSet::new()).await?;
         view.plan.steps.retain(|step| step.phase() == Phase::ReturnRoutes);
@@ -395,16 +415,20 @@ fn tables_in(journal: &Journal) -> BTreeSet<RouteTableId> {
     journal.routes.keys().map(|key| key.table.clone()).collect()
 }
 
-fn report(view: &View, steps: Vec<Attempt>, proof: &Proof) -> Report {
-    let outstanding = || {
-        steps
-            .iter()
-            .filter(|attempt| !matches!(attempt.outcome, Outcome::Done { .. }))
-            .map(|attempt| &attempt.step)
+fn outstanding(Attempt { step, outcome }: &Attempt) -> Outstanding<'_> {
+    let why = match outcome {
+        Outcome::Failed(error) | Outcome::Warned(error) => Some(error),
+        Outcome::Done { .. } | Outcome::Skipped => None,
     };
+    Outstanding { step, why }
+}
+
+fn report(view: &View, steps: Vec<Attempt>, proof: &Proof) -> Report {
+    let left = || steps.iter().filter(|attempt| !matches!(attempt.outcome, Outcome::Done { .. }));
     Report {
-        judgement: view.judge(outstanding(), proof),
-        served: served(view, outstanding()),
+        judgement: view.judge(left().map(outstanding), proof),
+        served: served(view, left().map(|attempt| &attempt.step)),
+        unanswered: view.unanswered.clone(),
         steps,
         refusals: view.plan.refusals.clone(),
         problems: view

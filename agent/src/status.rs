@@ -99,6 +99,7 @@ impl Status {
         self.trouble.is_none()
             && self.report.as_ref().is_some_and(|report| {
                 matches!(report.judgement.verdict, Verdict::Works | Verdict::Unproven)
+                    && report.refused().is_none()
             })
     }
 
@@ -107,7 +108,10 @@ impl Status {
     pub fn headline(&self) -> String {
         match (&self.trouble, &self.report) {
             (Some(error), _) => format!("NAT may not work: {error}"),
-            (None, Some(report)) => report.judgement.headline.clone(),
+            (None, Some(report)) => match report.refused() {
+                Some(error) => format!("NAT may not work: {error}"),
+                None => report.judgement.headline.clone(),
+            },
             (None, None) => "natd is starting".to_owned(),
         }
     }

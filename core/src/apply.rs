@@ -44,6 +44,8 @@ pub struct Tools<'a> {
     pub patience: Duration,
     /// How many cloud writes may be under way at once.
     pub concurrency: NonZeroUsize,
+    /// Why nothing is to be written to the cloud now: its steps fail of that without a call.
+    pub held_back: Option<&'a Error>,
 }
 
 /// A cloud and what it listed.
@@ -84,7 +86,8 @@ pub struct Attempt {
     pub outcome: Outcome,
 }
 
-/// Runs the plan. Every step gets an outcome; every change made is logged in one line.
+/// Runs the plan. Every step gets an outcome; every change made is logged in one line. What did not
+/// come out is for the caller to tell, who knows whether it has told that before.
 pub async fn apply(plan: &Plan, tools: &Tools<'_>, journal: &mut JournalFile) -> Vec<Attempt> {
     let mut attempts: Vec<Attempt> = Vec::with_capacity(plan.steps.len());
     let mut failed_phases = BTreeSet::new();
@@ -128,6 +131,9 @@ async fn run_phase(
     tools: &Tools<'_>,
     journal: &mut JournalFile,
 ) -> Vec<Outcome> {
+    if let Some(why) = tools.held_back.filter(|_| phase.writes_to_the_cloud()) {
+        return vec![Outcome::Failed(why.clone()); steps.len()];
+    }
     let steps = &appeared(steps, tools).await;
     for step in steps {
         enter(step, journal);
@@ -140,12 +146,7 @@ async fn run_phase(
     }
     let earlier = journal.journal.served.clone();
     // Writes to the cloud go side by side; the host's few are in order.
-    let width = match phase {
-        Phase::ReturnRoutes | Phase::TakeRoutes | Phase::Checks | Phase::ReturnChecks => {
-            tools.concurrency.get()
-        }
-        _ => 1,
-    };
+    let width = if phase.writes_to_the_cloud() { tools.concurrency.get() } else { 1 };
     let results: Vec<_> = stream::iter(steps.iter().map(|step| run(step, tools, earlier.as_ref())))
         .buffered(width)
         .collect()
@@ -266,9 +267,9 @@ fn log(step: &Step, outcome: &Outcome) {
         Outcome::Done { detail: Some(detail) } => {
             tracing::info!("done: {step}{}; {detail}", found(step));
         }
-        Outcome::Warned(error) => tracing::warn!(%error, "not done: {step}"),
-        Outcome::Failed(error) => tracing::error!(%error, "failed: {step}"),
-        Outcome::Skipped => tracing::warn!("skipped: {step}"),
+        Outcome::Warned(error) => tracing::debug!(%error, "not done: {step}"),
+        Outcome::Failed(error) => tracing::debug!(%error, "failed: {step}"),
+        Outcome::Skipped => tracing::debug!("skipped: {step}"),
     }
 }
 

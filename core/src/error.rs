@@ -33,6 +33,15 @@ impl Kind {
     }
 }
 
+/// What makes two failures the same trouble: not their words, which hold request ids and times.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sort {
+    /// The other side doesn't answer, or wants fewer requests, now of this and now of that.
+    Passing,
+    /// Something is amiss that doesn't pass by itself: in doing what, by kind and code.
+    Lasting(String, Kind, Option<String>),
+}
+
 /// A failure that an operator can act on.
 ///
 /// It reads `could not DOING: CAUSE [CODE, request REQUEST-ID]; ADVICE`.
@@ -94,6 +103,17 @@ impl Error {
         self.0.kind
     }
 
+    /// What trouble it is a sign of.
+    #[must_use]
+    pub fn sort(&self) -> Sort {
+        let Inner { kind, doing, code, .. } = &*self.0;
+        if kind.is_transient() {
+            Sort::Passing
+        } else {
+            Sort::Lasting(doing.clone(), *kind, code.clone())
+        }
+    }
+
     /// The cloud's own code, if a cloud said it.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
@@ -142,5 +162,20 @@ mod tests {
              [UnauthorizedOperation, request 7a62]; allow ec2:ReplaceRoute"
         );
         assert!(!error.kind().is_transient());
+    }
+
+    #[test]
+    fn the_same_trouble_is_known_by_other_words() {
+        let denied = |doing: &str, id: &str| {
+            Error::new(Kind::Denied, doing, format!("no, {id}"))
+                .with_code("UnauthorizedOperation")
+                .with_request_id(id)
+        };
+        assert_eq!(denied("list routes", "1").sort(), denied("list routes", "2").sort());
+        assert_ne!(denied("list routes", "1").sort(), denied("list ports", "1").sort());
+        let away = Error::new(Kind::Unreachable, "list routes", "no answer within 5 s");
+        let throttled = Error::new(Kind::Throttled, "list ports", "too many").with_code("429");
+        assert_eq!(away.sort(), throttled.sort());
+        assert_ne!(away.sort(), denied("list routes", "1").sort());
     }
 }

@@ -177,6 +177,12 @@ impl Phase {
         }
     }
 
+    /// Whether its steps are writes to the cloud.
+    #[must_use]
+    pub fn writes_to_the_cloud(self) -> bool {
+        matches!(self, Self::ReturnRoutes | Self::Checks | Self::TakeRoutes | Self::ReturnChecks)
+    }
+
     /// Whether its steps change what only the journal remembers: none of them may run before their
     /// entries are on the disk. A full disk keeps natd neither from repairing its own rules, which
     /// are known by their name, nor from giving back what is in the journal already.

@@ -1,10 +1,12 @@
 //! Whether NAT works, and if not, what is wrong: a pure function of what was wanted and what is missing.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::{
     desired::{Desired, Weight},
-    error::Error,
+    error::{Error, Sort},
     persist::Persistence,
     plan::Plan,
     step::{Phase, Step},
@@ -43,6 +45,9 @@ pub struct Check {
     pub state: State,
     /// What was found.
     pub detail: String,
+    /// The trouble that it comes of, if it comes of an error.
+    #[serde(skip)]
+    pub sort: Option<Sort>,
 }
 
 /// Whether NAT works.
@@ -68,6 +73,44 @@ pub struct Judgement {
     pub headline: String,
     /// In detail, in the order of a packet's way.
     pub checks: Vec<Check>,
+    /// The trouble that the headline tells, if it comes of an error.
+    #[serde(skip)]
+    pub told: Option<Sort>,
+}
+
+impl Judgement {
+    /// Whether it says what the other one says, in whatever words: what works is told in full; of what
+    /// doesn't, which checks fail by which trouble.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let gist = |judgement: &Self| -> BTreeSet<(String, Option<Sort>, String)> {
+            let failed = judgement.checks.iter().filter(|check| check.state == State::Failed);
+            let by_sort = failed.map(|Check { name, detail, sort, .. }| {
+                let detail = if sort.is_some() { String::new() } else { detail.clone() };
+                (name.clone(), sort.clone(), detail)
+            });
+            by_sort.collect()
+        };
+        let works = matches!(self.verdict, Verdict::Works | Verdict::Unproven);
+        self.verdict == other.verdict
+            && (!works || self.headline == other.headline)
+            && gist(self) == gist(other)
+    }
+}
+
+/// A step towards what is wanted that is still to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Outstanding<'a> {
+    /// Which.
+    pub step: &'a Step,
+    /// Why it was not, if it was tried.
+    pub why: Option<&'a Error>,
+}
+
+impl<'a> From<&'a Step> for Outstanding<'a> {
+    fn from(step: &'a Step) -> Self {
+        Self { step, why: None }
+    }
 }
 
 /// Judges by what was wanted, which steps towards it are still to be done, and the proof.
@@ -75,15 +118,15 @@ pub struct Judgement {
 pub fn judge<'a>(
     desired: &Desired,
     plan: &Plan,
-    outstanding: impl IntoIterator<Item = &'a Step>,
+    outstanding: impl IntoIterator<Item = Outstanding<'a>>,
     proof: &Proof,
 ) -> Judgement {
-    let outstanding: Vec<&Step> = outstanding.into_iter().collect();
+    let outstanding: Vec<Outstanding<'_>> = outstanding.into_iter().collect();
     let mut checks = Vec::new();
     host_checks(&mut checks, desired, &outstanding);
     checks.push(match proof {
         Proof::Reached(target) => check("way out", State::Ok, format!("{target} answers")),
-        Proof::Failed(error) => check("way out", State::Failed, error.to_string()),
+        Proof::Failed(error) => failed("way out", error),
         Proof::Unproven => {
             check("way out", State::Unproven, "verify.targets is empty: nothing was tried")
         }
@@ -94,21 +137,22 @@ pub fn judge<'a>(
     let carried = checks.iter().find(fails).cloned();
     let mut served = 0;
     for (key, wish) in &desired.routes {
-        let missing = !plan.served.contains(key)
-            || outstanding
-                .iter()
-                .any(|step| matches!(step, Step::TakeRoute { key: taken, .. } if taken == key));
-        if missing {
-            checks.push(check(key.to_string(), State::Failed, "does not lead here"));
+        let takes =
+            |step: &Step| matches!(step, Step::TakeRoute { key: taken, .. } if taken == key);
+        let to_be_taken = outstanding.iter().find(|left| takes(left.step));
+        if to_be_taken.is_some() || !plan.served.contains(key) {
+            let why = to_be_taken.and_then(|left| left.why);
+            checks.push(wrong(key.to_string(), "does not lead here", why));
         } else {
             served += 1;
             checks.push(check(key.to_string(), State::Ok, format!("leads to {}", wish.target)));
         }
     }
     for error in plan.refusals.iter().chain(&plan.problems) {
-        checks.push(check(ASKED_FOR, State::Failed, error.to_string()));
+        checks.push(failed(ASKED_FOR, error));
     }
     let unserved = checks.iter().rfind(fails);
+    let told = carried.as_ref().or(unserved).and_then(|check| check.sort.clone());
     let routes =
         if served == 1 { "1 route leads".to_owned() } else { format!("{served} routes lead") };
     let (verdict, headline) = match (carried, unserved) {
@@ -134,7 +178,7 @@ pub fn judge<'a>(
             }
         }
     };
-    Judgement { verdict, headline, checks }
+    Judgement { verdict, headline, checks, told }
 }
 
 /// The names of the checks that NAT doesn't stand or fall with.
@@ -150,43 +194,60 @@ fn sentence(Check { name, detail, .. }: &Check) -> String {
 }
 
 fn check(name: impl Into<String>, state: State, detail: impl Into<String>) -> Check {
-    Check { name: name.into(), state, detail: detail.into() }
+    Check { name: name.into(), state, detail: detail.into(), sort: None }
 }
 
-fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[&Step]) {
+/// What an error says is wrong.
+fn failed(name: &str, error: &Error) -> Check {
+    Check { sort: Some(error.sort()), ..check(name, State::Failed, error.to_string()) }
+}
+
+/// What is wrong, and why it was not put right, if that was tried.
+fn wrong(name: impl Into<String>, detail: impl Into<String>, why: Option<&Error>) -> Check {
+    let mut check = check(name, State::Failed, detail);
+    if let Some(why) = why {
+        check.detail = format!("{}: {why}", check.detail);
+        check.sort = Some(why.sort());
+    }
+    check
+}
+
+fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[Outstanding<'_>]) {
     if let Some(rules) = &desired.rules {
-        let wrong = outstanding.iter().find_map(|step| match step {
-            Step::LoadRules { replaces: false, .. } => Some("not loaded".to_owned()),
-            Step::LoadRules { damage, .. } if damage.is_empty() => {
-                Some("older than the configuration".to_owned())
-            }
-            Step::LoadRules { damage, .. } => Some(damage.join(", ")),
-            Step::ClearStaleFlows { .. } => {
-                Some("loaded; connections that they don't serve so are not deleted yet".to_owned())
-            }
-            _ => None,
+        let amiss = outstanding.iter().find_map(|left| {
+            let what = match left.step {
+                Step::LoadRules { replaces: false, .. } => "not loaded".to_owned(),
+                Step::LoadRules { damage, .. } if damage.is_empty() => {
+                    "older than the configuration".to_owned()
+                }
+                Step::LoadRules { damage, .. } => damage.join(", "),
+                Step::ClearStaleFlows { .. } => {
+                    "loaded; connections that they don't serve so are not deleted yet".to_owned()
+                }
+                _ => return None,
+            };
+            Some(wrong("rules", what, left.why))
         });
-        checks.push(match wrong {
-            Some(wrong) => check("rules", State::Failed, wrong),
+        checks.push(match amiss {
+            Some(amiss) => amiss,
             None => {
                 check("rules", State::Ok, format!("{}, loaded and intact", rules.rendering.kind))
             }
         });
     }
     for (key, setting) in &desired.sysctls {
-        let wrong = outstanding.iter().find_map(|step| match step {
+        let amiss = outstanding.iter().find_map(|left| match left.step {
             Step::SetSysctl { key: set, from, .. } if set == key => {
-                Some(from.as_deref().unwrap_or("missing"))
+                Some((from.as_deref().unwrap_or("missing"), left.why))
             }
             _ => None,
         });
         let name = if setting.weight == Weight::Carries { "forwarding" } else { TUNING };
-        match wrong {
-            Some(found) => checks.push(check(
-                name,
-                State::Failed,
-                format!("{key} is {found}, not {}", setting.value),
-            )),
+        match amiss {
+            Some((found, why)) => {
+                let detail = format!("{key} is {found}, not {}", setting.value);
+                checks.push(wrong(name, detail, why));
+            }
             None if setting.weight == Weight::Carries => {
                 checks.push(check(name, State::Ok, format!("{key} is {}", setting.value)));
             }
@@ -195,24 +256,22 @@ fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[&Step]
     }
     checks.push(after_a_reboot(desired, outstanding));
     for interface in &desired.unchecked {
-        let on = outstanding.iter().any(
-            |step| matches!(step, Step::SwitchCheckOff { interface: off, .. } if off == interface),
-        );
-        checks.push(if on {
-            check("source/destination check", State::Failed, format!("of {interface} is on"))
-        } else {
-            check("source/destination check", State::Ok, format!("of {interface} is off"))
+        let switches = |step: &Step| matches!(step, Step::SwitchCheckOff { interface: off, .. } if off == interface);
+        let name = "source/destination check";
+        checks.push(match outstanding.iter().find(|left| switches(left.step)) {
+            Some(left) => wrong(name, format!("of {interface} is on"), left.why),
+            None => check(name, State::Ok, format!("of {interface} is off")),
         });
     }
 }
 
 /// Whether NAT will be there before natd is.
-fn after_a_reboot(desired: &Desired, outstanding: &[&Step]) -> Check {
+fn after_a_reboot(desired: &Desired, outstanding: &[Outstanding<'_>]) -> Check {
     let Persistence { kind, why, problem, .. } = &desired.persistence;
-    let missing = outstanding.iter().find(|step| step.phase() == Phase::Persist);
+    let missing = outstanding.iter().find(|left| left.step.phase() == Phase::Persist);
     match (problem, missing, kind) {
-        (Some(problem), ..) => check(REBOOT, State::Failed, problem.to_string()),
-        (None, Some(step), _) => check(REBOOT, State::Failed, format!("not done: {step}")),
+        (Some(problem), ..) => failed(REBOOT, problem),
+        (None, Some(left), _) => wrong(REBOOT, format!("not done: {}", left.step), left.why),
         (None, None, Some(kind)) => check(REBOOT, State::Ok, format!("{kind} ({why})")),
         (None, None, None) => {
             check(REBOOT, State::Unproven, format!("only natd's own start brings NAT back: {why}"))

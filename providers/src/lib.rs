@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod contract;
+mod doubt;
 mod http;
 pub mod huawei;
 pub mod kind;

@@ -108,5 +108,16 @@ pub fn changes(daemon: &Daemon, mark: usize) -> Vec<String> {
     daemon.lines().into_iter().skip(mark).filter(is_change).collect()
 }
 
+/// Exactly these lines were said, in that order: each holds all of its words.
+///
+/// # Panics
+/// If not.
+#[track_caller]
+pub fn tells(said: &[String], expected: &[&[&str]]) {
+    let fits = |(line, words): (&String, &&[&str])| words.iter().all(|word| line.contains(word));
+    let all = said.len() == expected.len() && said.iter().zip(expected).all(fits);
+    assert!(all, "it said {said:#?}, and not {expected:#?}");
+}
+
 /// How long a packet may take that waits for natd.
 pub const HEALING: Duration = PATIENCE;

@@ -1,8 +1,10 @@
 //! While the cloud's API is away, slow or unwilling, packets flow and the host is kept in order.
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
 use natd_tests::expect::{
-    HEALING, actions, after_a_quiet_tick, assert_served, natd, serving_daemon,
+    HEALING, actions, after_a_quiet_tick, assert_served, full_ticks, natd, serving_daemon, tells,
 };
 use natd_tests::lab::Lab;
 use natd_tests::lab::back_end::BackEnd;
@@ -15,7 +17,12 @@ use natd_tests::{on_every_back_end, on_every_cloud};
 
 on_every_back_end!(the_host_is_healed_while_the_api_is_down);
 
-on_every_cloud!(a_lost_answer_is_no_failure, the_data_path_never_stops_while_the_api_is_restarted,);
+on_every_cloud!(
+    a_lost_answer_is_no_failure,
+    the_data_path_never_stops_while_the_api_is_restarted,
+    a_refusal_that_lasts_is_told_when_it_begins_and_when_it_is_over,
+    a_storm_of_429_is_told_when_it_begins_and_when_it_is_over,
+);
 
 /// What natd asks of the API at every tick.
 const LOOKS: [&str; 3] =
@@ -91,17 +98,101 @@ fn the_data_path_never_stops_while_the_api_is_restarted(cloud: CloudKind) -> Res
     pinging(&mut || daemon.mark() > mark + 1);
     assert_eq!(lost, []);
     after_a_quiet_tick(&lab, &daemon);
-    let said = daemon.lines().split_off(mark);
-    assert!(
-        said.len() == 2
-            && said[0].contains("going by what the cloud said last")
-            && said[1].contains("the cloud answers again"),
-        "{said:#?}"
-    );
+    tells(&daemon.lines().split_off(mark), &BEGINS_AND_IS_OVER);
     lab.remove_route(lab.ids.table("private-b"), DEFAULT)?;
     daemon.wait_for_after(mark, HEALING, |line| line.contains("done: point route"))?;
     lab.sync()?;
     assert_served(&lab);
+    Ok(())
+}
+
+/// What natd says of an outage, and nothing else.
+const BEGINS_AND_IS_OVER: [&[&str]; 2] =
+    [&["WARN going by what the cloud said last"], &["INFO the cloud answers again"]];
+
+/// Every call is refused for a while: a 401, several ticks long. What was being served is, and natd isn't ready, since this
+/// may need the operator.
+fn a_refusal_that_lasts_is_told_when_it_begins_and_when_it_is_over(cloud: CloudKind) -> Result<()> {
+    accident(cloud, &Fault::unauthorised(), 3, 503)
+}
+
+/// Every call is answered with 429, again and again. That passes by itself: natd stays ready.
+fn a_storm_of_429_is_told_when_it_begins_and_when_it_is_over(cloud: CloudKind) -> Result<()> {
+    accident(cloud, &Fault::throttled(), 1, 200)
+}
+
+/// Lasts for so many ticks beyond the one that tells of it.
+fn accident(cloud: CloudKind, fault: &Fault, ticks: u64, ready: u16) -> Result<()> {
+    let lab = Lab::of(cloud).build()?;
+    let daemon = serving_daemon(&lab, "")?;
+    after_a_quiet_tick(&lab, &daemon);
+    let mut ping = lab.client("client-a").ping_stream()?;
+    let (mark, mut lost) = (daemon.mark(), Vec::new());
+    let mut pinging = |what: &str, holds: &mut dyn FnMut() -> bool| {
+        let deadline = Instant::now() + PATIENCE_OF_ACCIDENTS;
+        while !holds() {
+            assert!(Instant::now() < deadline, "{what}: {:#?}", daemon.lines());
+            lost.extend(ping.exchange(PATIENCE).err());
+        }
+    };
+    lab.fail_all(fault.clone(), usize::MAX);
+    pinging("natd tells of it", &mut || daemon.mark() > mark);
+    let now = full_ticks(&lab).context("the daemon answers")?;
+    pinging("it lasts", &mut || full_ticks(&lab).is_some_and(|then| then >= now + ticks));
+    assert_eq!(lab.nat().health("/readyz")?.0, ready);
+    lab.heal();
+    pinging("natd tells of its end", &mut || daemon.mark() > mark + 1);
+    assert_eq!(lost, []);
+    after_a_quiet_tick(&lab, &daemon);
+    tells(&daemon.lines().split_off(mark), &BEGINS_AND_IS_OVER);
+    assert_eq!(lab.nat().health("/readyz")?.0, 200);
+    Ok(())
+}
+
+/// A tick in a storm takes as long as its calls are tried again.
+const PATIENCE_OF_ACCIDENTS: Duration = Duration::from_mins(4);
+
+/// Writes alone are refused, for many ticks: natd makes them ever more seldom, says so once, and goes on when it is over.
+#[test]
+fn writes_stay_few_in_a_long_storm() -> Result<()> {
+    for cloud in [CloudKind::Huawei, CloudKind::Aws] {
+        let lab = Lab::of(cloud).build()?;
+        let daemon = serving_daemon(&lab, "")?;
+        after_a_quiet_tick(&lab, &daemon);
+        for (action, _) in lab.cloud().writes() {
+            lab.fail(action, Fault::throttled(), usize::MAX);
+        }
+        let (mark, table) = (daemon.mark(), lab.ids.table("private-b"));
+        lab.remove_route(table, DEFAULT)?;
+        daemon.wait_for_after(mark, HEALING, |line| line.contains("ERROR NAT works in part"))?;
+        // From here on, one write after the other is a loop: each tick looks, and may write.
+        lab.api_log_clear();
+        let (start, ticks) = (full_ticks(&lab).context("the daemon answers")?, 16);
+        let deadline = Instant::now() + PATIENCE_OF_ACCIDENTS;
+        while full_ticks(&lab).is_none_or(|now| now < start + ticks) {
+            assert!(Instant::now() < deadline, "{cloud}: {:#?}", daemon.lines());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let calls = lab.api_log();
+        let tries = calls.windows(2).filter(|pair| !pair[0].write && pair[1].write).count();
+        assert!(tries <= 8, "{cloud}: written in {tries} of {ticks} ticks");
+        let writes = calls.iter().filter(|call| call.write).count();
+        assert!(writes <= 8 * 6, "{cloud}: {writes} writes in {ticks} ticks");
+        lab.heal();
+        daemon
+            .wait_for_after(mark, PATIENCE_OF_ACCIDENTS, |line| line.contains("INFO NAT works"))?;
+        after_a_quiet_tick(&lab, &daemon);
+        tells(
+            &daemon.lines().split_off(mark),
+            &[
+                &["ERROR NAT works in part", table, "does not lead here"],
+                &["INFO done: point route", table],
+                &["INFO NAT works"],
+            ],
+        );
+        lab.sync()?;
+        assert_served(&lab);
+    }
     Ok(())
 }
 

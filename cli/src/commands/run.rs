@@ -1,6 +1,6 @@
 //! `natd run`: the daemon.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use natd_agent::{
     daemon::Daemon,
@@ -63,13 +63,18 @@ async fn begin(
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut pause = FIRST_RETRY;
+    let mut told = BTreeSet::new();
     loop {
         let error = match first_look(common).await {
             Ok(started) => return Ok(Some(started)),
             Err(Obstacle::Failure(error)) if error.kind().is_transient() => error,
             Err(obstacle) => return Err(obstacle),
         };
-        tracing::error!(%error, "trying again in {} s", pause.as_secs());
+        if told.insert(error.sort()) {
+            tracing::error!(%error, "NAT may not work; trying again until it does");
+        } else {
+            tracing::debug!(%error, "trying again in {} s", pause.as_secs());
+        }
         manager.ready(&format!("NAT may not work: {error}"));
         tokio::select! {
             () = sleep(pause) => {}

@@ -49,6 +49,11 @@ pub fn print_status(report: &Report, daemon: Option<&serde_json::Value>) {
     if let Some(alarm) = alarm {
         sign(BAD, '!', alarm);
     }
+    let unanswered =
+        daemon.and_then(|daemon| daemon.get("report")?.get("unanswered")?.get("cause")?.as_str());
+    if let Some(unanswered) = unanswered {
+        sign(BAD, '!', &format!("the cloud did not answer: {unanswered}"));
+    }
     let problems = daemon.and_then(|daemon| daemon.get("report")?.get("problems")?.as_array());
     for problem in problems.into_iter().flatten() {
         if let Some(cause) = problem.get("cause").and_then(serde_json::Value::as_str) {

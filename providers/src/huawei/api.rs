@@ -19,6 +19,7 @@ use super::{
     throttle::Pace,
 };
 use crate::{
+    doubt::Doubt,
     http::{Answer, Http, patiently},
     patience::Patience,
 };
@@ -37,6 +38,7 @@ pub(super) struct Api {
     region: String,
     project: OnceCell<String>,
     pace: Pace,
+    doubt: Doubt,
 }
 
 /// One call.
@@ -83,6 +85,7 @@ impl Api {
             region,
             project: OnceCell::new_with(project),
             pace: Pace::new(patience),
+            doubt: Doubt::default(),
         })
     }
 
@@ -206,7 +209,7 @@ impl Api {
             let others = self.credentials.other_than(&keys).await?;
             let same = others.is_none();
             exchanged = self.send(call, method, url, body, project, others.unwrap_or(keys)).await?;
-            if same && exchanged.answer.status.is_success() {
+            if self.doubt.begins() && same && exchanged.answer.status.is_success() {
                 tracing::info!("the cloud refused the keys once and took them the second time");
             }
         }

@@ -3,7 +3,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use configparser::ini::Ini;
@@ -55,6 +58,8 @@ pub(super) struct Agency {
     held: Mutex<Option<Temporary>>,
     /// Held by whoever renews.
     renewing: tokio::sync::Mutex<()>,
+    /// The last renewal ahead of time has failed.
+    fails: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -88,6 +93,7 @@ impl Credentials {
                 metadata,
                 held: Mutex::default(),
                 renewing: tokio::sync::Mutex::default(),
+                fails: AtomicBool::new(false),
             }),
         })
     }
@@ -132,9 +138,18 @@ impl Agency {
                 && self.is_still(&held.keys)
             {
                 return Ok(match self.renew().await {
-                    Ok(keys) => keys,
+                    Ok(keys) => {
+                        if self.fails.swap(false, Ordering::Relaxed) {
+                            tracing::info!("the agency's keys are renewed again");
+                        }
+                        keys
+                    }
                     Err(error) => {
-                        tracing::warn!(%error, expire_at = %held.expires, "the agency's keys are not renewed; the old ones still serve");
+                        if self.fails.swap(true, Ordering::Relaxed) {
+                            tracing::debug!(%error, "still not renewed");
+                        } else {
+                            tracing::warn!(%error, expire_at = %held.expires, "the agency's keys are not renewed; the old ones still serve");
+                        }
                         self.put_off();
                         held.keys
                     }

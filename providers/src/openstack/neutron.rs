@@ -25,7 +25,10 @@ use super::{
     permissions::Action,
     session::{Held, Session},
 };
-use crate::http::{Answer, Http, patiently};
+use crate::{
+    doubt::Doubt,
+    http::{Answer, Http, patiently},
+};
 
 /// Objects of one page of a list. Neutron's own limit may be smaller.
 const PAGE: &str = "500";
@@ -41,6 +44,7 @@ pub(super) struct Neutron {
     extensions: OnceCell<BTreeSet<String>>,
     refused: Mutex<BTreeMap<Action, Instant>>,
     turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    doubt: Doubt,
 }
 
 /// What has become of a write under a revision.
@@ -67,7 +71,8 @@ struct Extension {
 impl Neutron {
     pub(super) fn new(http: Http, session: Session) -> Self {
         let (refused, turns) = (Mutex::default(), Mutex::default());
-        Self { http, session, extensions: OnceCell::new(), refused, turns }
+        let doubt = Doubt::default();
+        Self { http, session, extensions: OnceCell::new(), refused, turns, doubt }
     }
 
     /// Waits until nobody else in this process is changing that object. `If-Match` alone doesn't keep
@@ -183,6 +188,9 @@ impl Neutron {
                 let held = self.session.replace(&held).await?;
                 answer = self.send(call, request(&held)?).await?;
                 self.note(call.action, answer.status);
+                if self.doubt.begins() && answer.status != StatusCode::UNAUTHORIZED {
+                    tracing::info!("Neutron refused the token before its time: logged in again");
+                }
             }
             if answer.status.is_success() {
                 return Ok(answer);

@@ -1,7 +1,10 @@
 //! The token in use: fetched by one caller at a time, renewed before it ends, replaced when refused.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,8 @@ pub(super) struct Session {
     current: Mutex<Option<Arc<Held>>>,
     /// Held by the one caller that logs in.
     login: tokio::sync::Mutex<()>,
+    /// The last renewal ahead of time has failed.
+    fails: AtomicBool,
 }
 
 /// A token with its times.
@@ -41,7 +46,7 @@ pub(super) struct Held {
 impl Session {
     pub(super) fn new(http: Http, options: config::Openstack, environment: Environment) -> Self {
         let (current, login) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { http, options, environment, current, login }
+        Self { http, options, environment, current, login, fails: AtomicBool::new(false) }
     }
 
     /// A token that is good. Callers wait for each other only if there is none: while one renews the
@@ -63,9 +68,18 @@ impl Session {
             return Ok(now);
         }
         match self.log_in().await {
-            Ok(renewed) => Ok(renewed),
+            Ok(renewed) => {
+                if self.fails.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the token is renewed again");
+                }
+                Ok(renewed)
+            }
             Err(error) => {
-                tracing::warn!(%error, "the token could not be renewed ahead of time");
+                if self.fails.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(%error, "still not renewed");
+                } else {
+                    tracing::warn!(%error, "the token could not be renewed ahead of time");
+                }
                 *locked(&held.renewed_from) = Instant::now() + NEXT_TRY;
                 Ok(held)
             }
@@ -78,9 +92,7 @@ impl Session {
         if let Some(held) = self.good().filter(|held| !Arc::ptr_eq(held, refused)) {
             return Ok(held);
         }
-        let held = patiently(&self.http.patience, || self.log_in()).await?;
-        tracing::info!("Neutron refused the token before its time: logged in again");
-        Ok(held)
+        patiently(&self.http.patience, || self.log_in()).await
     }
 
     async fn log_in(&self) -> Result<Arc<Held>> {

@@ -1,7 +1,15 @@
 //! A plugin's program over all its lives: started when it is needed, again with backoff after it has
 //! ended, and never more than once at a time.
 
-use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU16,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder, Retryable as _};
 use natd_core::{
@@ -27,6 +35,7 @@ pub(super) struct Lives {
     timeout: Duration,
     limits: Limits,
     life: Mutex<Life>,
+    has_lived: AtomicBool,
 }
 
 /// Where the program is between its first start and natd's end.
@@ -55,6 +64,7 @@ impl Lives {
             timeout: options.timeout,
             life: Mutex::new(Life { session: None, backoff: backoff(&limits), down: None }),
             limits,
+            has_lived: AtomicBool::new(false),
         })
     }
 
@@ -103,12 +113,13 @@ impl Lives {
         match self.shake_hands(doing, &session).await {
             Ok(answer) => {
                 session.widen(answer.concurrency.map_or(1, NonZeroU16::get));
-                tracing::info!(
-                    plugin = self.name,
-                    name = shortened(&answer.name),
-                    version = shortened(&answer.version.unwrap_or_default()),
-                    "the plugin is ready"
-                );
+                let name = shortened(&answer.name);
+                let version = shortened(&answer.version.unwrap_or_default());
+                if self.has_lived.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(plugin = self.name, name, version, "the plugin is ready again");
+                } else {
+                    tracing::info!(plugin = self.name, name, version, "the plugin is ready");
+                }
                 Ok(session)
             }
             Err(error) => {

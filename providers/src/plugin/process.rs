@@ -3,9 +3,13 @@
 //! Its group is signalled only as long as the process itself has not been waited for, since only
 //! until then its number can't be somebody else's.
 
-use std::{io, path::Path, process::Stdio, time::Duration};
+use std::{io, num::NonZeroI32, path::Path, process::Stdio, time::Duration};
 
 use natd_core::error::{Error, Kind, Result};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process_group},
+};
 use tokio::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     time::{Instant, sleep, timeout},
@@ -23,7 +27,7 @@ const PRIVATE: &str = "NATD_";
 /// A running program.
 pub(super) struct Process {
     child: Child,
-    group: u32,
+    group: Pid,
     farewell: Duration,
     is_gone: bool,
 }
@@ -61,15 +65,16 @@ impl Process {
             .spawn()
             .map_err(|error| not_started(doing, program, &error))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(group), (Some(stdin), Some(stdout), Some(stderr))) = (child.id(), pipes) else {
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let (Some(group), (Some(stdin), Some(stdout), Some(stderr))) = (id, pipes) else {
             return Err(Error::new(Kind::Invalid, doing, "it has no pipes"));
         };
         let process = Self { child, group, farewell, is_gone: false };
         Ok((process, Pipes { stdin, stdout, stderr }))
     }
 
-    pub(super) fn id(&self) -> u32 {
-        self.group
+    pub(super) fn id(&self) -> NonZeroI32 {
+        self.group.as_raw_nonzero()
     }
 
     /// Waits for it to end by itself, for as long as given, and then kills what is left of its
@@ -82,7 +87,7 @@ impl Process {
     /// Lets it end: its standard input has been closed. Who doesn't is told to, and then killed.
     pub(super) async fn dismiss(mut self) {
         if !self.ends_within(self.farewell).await {
-            signal(self.group, "TERM").await;
+            send(self.group, Signal::TERM);
             self.ends_within(self.farewell).await;
         }
         self.kill().await;
@@ -100,9 +105,7 @@ impl Process {
     }
 
     async fn kill(&mut self) -> Option<String> {
-        signal(self.group, "KILL").await;
-        // Where there is no shell to do the above.
-        let _ = self.child.start_kill();
+        send(self.group, Signal::KILL);
         let status = timeout(BURIAL, self.child.wait()).await.ok()?;
         self.is_gone = true;
         status.ok().map(|status| status.to_string())
@@ -124,10 +127,10 @@ impl Drop for Process {
         };
         wait();
         if !has_ended(self.group) {
-            signal_now(self.group, "TERM");
+            send(self.group, Signal::TERM);
             wait();
         }
-        signal_now(self.group, "KILL");
+        send(self.group, Signal::KILL);
         wait();
         let _ = self.child.try_wait();
     }
@@ -135,36 +138,18 @@ impl Drop for Process {
 
 /// Whether a child of natd's that has not been waited for has ended: it is a zombie, the `Z` after
 /// the name in `/proc/PID/stat` (proc(5)). The name is in parentheses and may hold anything.
-fn has_ended(pid: u32) -> bool {
+fn has_ended(pid: Pid) -> bool {
+    let pid = pid.as_raw_nonzero();
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
     stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }
 
-/// `kill` as the shell has it, the one program that every host has: the group, not one process.
-const KILL: &str = "kill -s \"$1\" -- \"-$2\"";
-
-async fn signal(group: u32, name: &str) {
-    let sent = Command::new("/bin/sh")
-        .args(["-c", KILL, "sh", name, &group.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn();
-    if let Ok(mut sent) = sent {
-        let _ = timeout(BURIAL, sent.wait()).await;
-    }
-}
-
-fn signal_now(group: u32, name: &str) {
-    let sent = std::process::Command::new("/bin/sh")
-        .args(["-c", KILL, "sh", name, &group.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    if let Ok(mut sent) = sent {
-        let _ = sent.wait();
+/// To the group, not one process. One that is empty by now has what it was to have.
+fn send(group: Pid, signal: Signal) {
+    if let Err(error) = kill_process_group(group, signal)
+        && error != Errno::SRCH
+    {
+        tracing::debug!(group = group.as_raw_nonzero(), ?signal, %error, "not signalled");
     }
 }
 

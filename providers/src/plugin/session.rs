@@ -229,7 +229,8 @@ impl Attendant {
         if let Some(words) = last_words.get() {
             fault.cause = format!("{}; it last said: {words}", fault.cause);
         }
-        tracing::warn!(plugin = self.plugin, "{}", fault.cause);
+        // Whoever calls it next tells why it can't.
+        tracing::debug!(plugin = self.plugin, "{}", fault.cause);
         self.close(&fault);
     }
 
