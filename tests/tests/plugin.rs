@@ -84,6 +84,7 @@ fn a_killed_plugin_is_started_again_and_no_packet_is_lost() -> Result<()> {
     let (plugin, mark) = (plugin_of(&daemon)?, daemon.mark());
     send(plugin, Signal::KILL)?;
     pings_through(lab.client("client-a"), || plugin_of(&daemon).is_ok_and(|now| now != plugin))?;
+    daemon.wait_for_after(mark, HEALING, |line| line.contains("the cloud answers again"))?;
     after_a_quiet_tick(&lab, &daemon);
     says_so_once(&daemon, mark, "the plugin linux-router ended");
 
@@ -102,6 +103,7 @@ fn a_plugin_that_hangs_is_replaced_and_no_packet_is_lost() -> Result<()> {
     let (plugin, mark) = (plugin_of(&daemon)?, daemon.mark());
     send(plugin, Signal::STOP)?;
     pings_through(lab.client("client-a"), || plugin_of(&daemon).is_ok_and(|now| now != plugin))?;
+    daemon.wait_for_after(mark, HEALING, |line| line.contains("the cloud answers again"))?;
     ensure!(!is_there(plugin), "the plugin that hung is still there");
     after_a_quiet_tick(&lab, &daemon);
     says_so_once(&daemon, mark, "the plugin linux-router did not answer");
@@ -136,6 +138,8 @@ fn a_plugin_that_dies_in_the_middle_of_a_change_leaves_nothing_half_done() -> Re
         })?;
         lab.sync()?;
         assert_served(&lab);
+        // Ticks are quiet, too, while the plugin is down.
+        daemon.wait_for_after(mark, HEALING, |line| line.contains("INFO NAT works"))?;
         after_a_quiet_tick(&lab, &daemon);
         let said = daemon.lines().split_off(mark);
         // The verdict tells why, and that it is over; in between is the change, if it had not been made yet.
