@@ -457,6 +457,18 @@ fn ports_are_forwarded_at_own_and_public_addresses_to_hosts_that_are_served() {
 }
 
 #[test]
+fn exclusions_that_cover_everything_with_the_network_are_invalid() {
+    let mut facts = facts();
+    let mut config = config(&["rtb-a"]);
+    config.nat.exclude = vec![NetworkSpec::Vpc, NetworkSpec::Net(id("128.0.0.0/1"))];
+    desired(&config, &facts).expect("there is something left");
+    facts.cloud.as_mut().expect("a cloud").instance.network_cidrs = vec![id("0.0.0.0/1")];
+    let error = desired(&config, &facts).expect_err("nothing is left");
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert!(error.to_string().contains("covers every destination"), "{error}");
+}
+
+#[test]
 fn what_is_not_served_is_shut_out_unless_the_host_forwards_for_others() {
     let mut facts = facts();
     let shut = |facts: &Facts, config: &Config| {

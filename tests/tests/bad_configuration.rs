@@ -170,6 +170,29 @@ fn a_bad_value_is_repeated_with_its_key_and_its_right_form() {
 }
 
 #[test]
+fn ports_that_can_not_be_forwarded_and_exclusions_of_everything_are_refused() {
+    let forward = |port: &str| {
+        format!("[[nat.forward]]\nprotocol = \"tcp\"\nport = {port}\nto = \"10.10.2.1\"")
+    };
+    let (once, reversed, ssh, own) =
+        (forward("8443"), forward("\"8100-8000\""), forward("22"), forward("9750"));
+    let twice = format!("{once}\n{}", forward("\"8440-8450\""));
+    assert_all_refused(
+        "forwards",
+        &[
+            (&twice, &["nat.forward.1.port: tcp 8440-8450 is forwarded already, as 8443"]),
+            (&reversed, &["nat.forward.0.port: ", "reversed; write \"8000-8100\""]),
+            (&ssh, &["nat.forward.0.port: 22 has 22, sshd's port"]),
+            (&own, &["nat.forward.0.port: 9750 has 9750, where natd itself listens"]),
+            (
+                "[nat]\nexclude = [\"vpc\", \"0.0.0.0/1\", \"128.0.0.0/1\"]",
+                &["nat.exclude: covers every IPv4 destination: nothing would be translated"],
+            ),
+        ],
+    );
+}
+
+#[test]
 fn all_that_is_wrong_is_said_at_once() {
     assert_all_refused(
         "all-at-once",

@@ -187,10 +187,12 @@ fn merge(figment: Figment, path: &Path) -> Result<Figment, ConfigError> {
     }
 }
 
-/// Where the value of a key comes from: a file, the environment, the command line.
+/// Where the value of a key comes from: a file, the environment, the command line. An array comes as a whole from one
+/// of them.
 fn origin(figment: &Figment, key: &str) -> Option<String> {
-    let metadata = figment.find_metadata(key)?;
-    Some(name(metadata))
+    let whole: Vec<&str> =
+        key.split('.').take_while(|part| part.parse::<usize>().is_err()).collect();
+    figment.find_metadata(&whole.join(".")).map(name)
 }
 
 fn name(metadata: &figment::Metadata) -> String {
