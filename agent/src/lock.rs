@@ -2,18 +2,27 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
 };
 
 use natd_core::error::{Error, Kind, Result};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::serve::CONTROL_SOCKET;
+
+/// The file, in `/run/natd`.
+const FILE: &str = "lock";
+
+/// More than there are natds that end at the same moment.
+const ATTEMPTS: u32 = 100;
+
 /// Held for as long as it lives; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    folder: PathBuf,
 }
 
 impl Lock {
@@ -23,18 +32,36 @@ impl Lock {
     /// `Conflict` if another natd is at work, with its process id; `Denied`.
     pub fn take(root: &Path) -> Result<Self> {
         let folder = root.join("run/natd");
-        let path = folder.join("lock");
-        let failed = |error: std::io::Error| {
-            Error::new(Kind::Denied, format!("open the lock {}", path.display()), error)
+        let path = folder.join(FILE);
+        let mut attempt = Self::attempt(&folder, &path);
+        for _ in 1..ATTEMPTS {
+            // Its last holder may have taken the file, or the folder, away meanwhile.
+            match &attempt {
+                Ok(lock) if !lock.is_at(&path) => {}
+                Err(error) if error.kind() == Kind::NotFound => {}
+                _ => break,
+            }
+            attempt = Self::attempt(&folder, &path);
+        }
+        attempt
+    }
+
+    fn attempt(folder: &Path, path: &Path) -> Result<Self> {
+        let failed = |error: io::Error| {
+            let kind = match error.kind() {
+                io::ErrorKind::NotFound => Kind::NotFound,
+                _ => Kind::Denied,
+            };
+            Error::new(kind, format!("open the lock {}", path.display()), error)
         };
-        fs::create_dir_all(&folder).map_err(failed)?;
+        fs::create_dir_all(folder).map_err(failed)?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(&path)
+            .open(path)
             .map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut holder = String::new();
@@ -51,7 +78,24 @@ impl Lock {
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file, folder: folder.to_owned() })
+    }
+
+    /// Whether the file that is locked is the one that others find.
+    fn is_at(&self, path: &Path) -> bool {
+        let there = fs::metadata(path).map(|there| (there.dev(), there.ino()));
+        let ours = self.file.metadata().map(|ours| (ours.dev(), ours.ino()));
+        matches!((there, ours), (Ok(there), Ok(ours)) if there == ours)
+    }
+
+    /// Takes away the file and what a daemon that was killed has left beside it, and the folder if
+    /// nothing else is in it: after `natd down`, nothing of natd's stays. What can't be removed
+    /// stays, since it is empty and the next natd uses it.
+    pub fn retire(self) {
+        for name in [CONTROL_SOCKET, FILE] {
+            fs::remove_file(self.folder.join(name)).ok();
+        }
+        fs::remove_dir(&self.folder).ok();
     }
 }
 
@@ -68,5 +112,27 @@ mod tests {
         assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         drop(first);
         Lock::take(root.path()).expect("free again");
+    }
+
+    #[test]
+    fn one_that_is_retired_leaves_nothing_and_nobody_holds_what_is_gone() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = root.path().join("run/natd");
+        let lock = Lock::take(root.path()).expect("free");
+        fs::write(folder.join(CONTROL_SOCKET), "").expect("written");
+        lock.retire();
+        assert!(!folder.exists());
+
+        let lock = Lock::take(root.path()).expect("free");
+        fs::write(folder.join("somebody's"), "").expect("written");
+        lock.retire();
+        assert!(folder.join("somebody's").exists() && !folder.join(FILE).exists());
+
+        // Another had opened the file before it went, and gets its lock after.
+        let (path, first) = (folder.join(FILE), Lock::take(root.path()).expect("free"));
+        fs::rename(&path, folder.join("gone")).expect("moved");
+        assert!(!first.is_at(&path));
+        let second = Lock::take(root.path()).expect("free: the first is no more");
+        assert!(second.is_at(&path));
     }
 }

@@ -1,6 +1,11 @@
 //! `/livez`, `/readyz` and `/metrics` over HTTP, and the daemon's status on the control socket.
 
-use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use natd_core::error::{Error, Kind, Result};
@@ -96,7 +101,12 @@ async fn metrics(State(status): State<watch::Receiver<Status>>) -> (StatusCode, 
     }
 }
 
-const SOCKET: &str = "run/natd/control.sock";
+/// The control socket, in `/run/natd`.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+
+fn control_socket(root: &Path) -> PathBuf {
+    root.join("run/natd").join(CONTROL_SOCKET)
+}
 
 /// Serves the daemon's status on `/run/natd/control.sock`, for root alone: whoever connects is
 /// sent it as JSON.
@@ -104,7 +114,7 @@ const SOCKET: &str = "run/natd/control.sock";
 /// # Errors
 /// `Denied`.
 pub fn serve_control(root: &Path, status: watch::Receiver<Status>) -> Result<()> {
-    let path = root.join(SOCKET);
+    let path = control_socket(root);
     let failed =
         |error: io::Error| Error::new(Kind::Denied, format!("listen on {}", path.display()), error);
     // The lock is held, so whatever is there was left by a daemon that is no more.
@@ -128,7 +138,7 @@ pub fn serve_control(root: &Path, status: watch::Receiver<Status>) -> Result<()>
 
 /// Asks a running daemon for its status; `None` if there is none.
 pub async fn ask_control(root: &Path) -> Option<serde_json::Value> {
-    let mut stream = UnixStream::connect(root.join(SOCKET)).await.ok()?;
+    let mut stream = UnixStream::connect(control_socket(root)).await.ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.ok()?;
     serde_json::from_slice(&answer).ok()

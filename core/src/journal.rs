@@ -254,6 +254,21 @@ impl JournalFile {
     }
 }
 
+impl JournalFile {
+    /// Takes away the folder, if nothing is left in it and in the journal: after `natd down`, nothing
+    /// of natd's stays. Whoever has a use for it finds it made anew.
+    ///
+    /// Tells whether nothing is left in the journal.
+    pub fn retire(self) -> bool {
+        let is_empty = self.journal.is_empty() && self.written.is_empty();
+        if is_empty {
+            file::forget(&self.path).ok();
+            self.path.parent().map(fs::remove_dir);
+        }
+        is_empty
+    }
+}
+
 fn belongs_elsewhere(journal: &Journal, instance: Option<&InstanceId>) -> bool {
     matches!((&journal.instance, instance), (Some(theirs), Some(ours)) if theirs != ours)
 }

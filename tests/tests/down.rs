@@ -1,7 +1,7 @@
 //! `natd down` gives back what natd took, to whom it was, and leaves alone what has become somebody else's since.
 
 use anyhow::{Result, ensure};
-use natd_tests::expect::{natd, writes};
+use natd_tests::expect::{HEALING, natd, says, serving_daemon, writes};
 use natd_tests::lab::Lab;
 use natd_tests::lab::calls::Fault;
 use natd_tests::lab::cloud::CloudKind;
@@ -12,16 +12,6 @@ use natd_tests::lab::topology::NAT_PUBLIC;
 use natd_tests::on_every_cloud;
 
 const JOURNAL: &str = "var/lib/natd/journal.json";
-
-/// Whether the run said all of that, on either stream.
-fn says(run: &Run, words: &[&str]) -> Result<()> {
-    let said = format!("{}{}", run.stdout, run.stderr);
-    for words in words {
-        ensure!(said.contains(words), "nothing of {words:?} in:\n{said}");
-    }
-    ensure!(!said.contains("panicked"), "{said}");
-    Ok(())
-}
 
 fn is_as(lab: &Lab, before: &State) -> Result<()> {
     let now = State::of(lab)?;
@@ -50,6 +40,31 @@ fn a_second_time_there_is_nothing_to_give_back(cloud: CloudKind) -> Result<()> {
     says(&natd(&lab, 0, &["down"])?, &["Nothing to give back."])?;
     ensure!(writes(&lab).is_empty(), "{:?}", writes(&lab));
     is_as(&lab, &before)
+}
+
+/// A daemon that was killed leaves its socket and its lock, too.
+#[test]
+fn no_file_and_no_folder_of_natds_is_left() -> Result<()> {
+    let lab = Lab::aws().build()?;
+    let nat = lab.nat();
+    for folder in ["run", "var/lib", "etc/sysctl.d", "etc/natd/conf.d"] {
+        std::fs::create_dir_all(nat.root.join(folder))?;
+    }
+    nat.write("etc/rc.local", "#!/bin/sh -e\n# mine\nexit 0\n")?;
+    let before = nat.files()?;
+    natd(&lab, 0, &["down"])?;
+    ensure!(nat.files()? == before, "after nothing: {:#?}", nat.files()?.keys());
+    let mut daemon = serving_daemon(&lab, "")?;
+    daemon.kill()?;
+    daemon.wait(HEALING)?;
+    let (socket, interval) = ("run/natd/control.sock", "etc/natd/conf.d/10-test.toml");
+    ensure!(nat.files()?.contains_key(&nat.root.join(socket)), "the daemon has none");
+    ensure!(nat.read("etc/rc.local").is_some_and(|file| file.contains("natd: begin")));
+    natd(&lab, 0, &["down"])?;
+    let mut after = nat.files()?;
+    after.remove(&nat.root.join(interval));
+    ensure!(after == before, "before: {:#?}\nafter: {:#?}", before.keys(), after.keys());
+    Ok(())
 }
 
 #[test]

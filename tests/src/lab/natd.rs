@@ -1,5 +1,6 @@
 //! natd on the NAT instance: its files, its environment, and one run of it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
@@ -86,6 +87,24 @@ impl Nat {
     /// Reads a file below natd's root; `None` if there is no such file.
     pub fn read(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.root.join(path)).ok()
+    }
+
+    /// All files and folders below natd's root, with the files' contents.
+    pub fn files(&self) -> Result<BTreeMap<PathBuf, Option<Vec<u8>>>> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let (path, kind) =
+                    entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+                let content = if kind.is_file() { Some(fs::read(&path)?) } else { None };
+                if kind.is_dir() {
+                    folders.push(path.clone());
+                }
+                found.insert(path, content);
+            }
+        }
+        Ok(found)
     }
 
     /// natd with these arguments, ready to run in the instance. Of the cloud it is told what the cloud's
