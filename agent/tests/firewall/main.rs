@@ -18,9 +18,12 @@ use tokio::process::Command;
 
 #[path = "../common/mod.rs"]
 mod common;
+mod full;
 mod iptables;
+mod lab;
 mod nftables;
 mod packets;
+mod served;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const LOCK: &str = "/run/xtables.lock";
@@ -152,8 +155,10 @@ fn what_the_host_uses_is_chosen_and_both_packages_are_named() {
         assert!(choice.reason.expect("a reason").contains("legacy"));
         let choice = back_ends("/nowhere/nft", "iptables-legacy").choose(None).await.expect("one");
         assert_eq!(choice.kind, FirewallKind::Iptables);
+        assert!(choice.reason.expect("a reason").contains("nft does not run"));
         let choice = back_ends("nft", "/nowhere/iptables").choose(None).await.expect("one");
         assert_eq!(choice.kind, FirewallKind::Nftables);
+        assert!(choice.reason.expect("a reason").contains("iptables does not run"));
         let told = back_ends("nft", "iptables-nft").choose(Some(FirewallKind::Iptables)).await;
         assert_eq!(told.expect("told").reason, None);
         let error = back_ends("/nowhere/nft", "/nowhere/iptables").choose(None).await;

@@ -3,11 +3,10 @@
 
 use std::{collections::BTreeSet, net::SocketAddrV4, time::Duration};
 
-use natd_agent::firewall::{Iptables, Nftables};
 use natd_core::{
     host::{Depth, Firewall},
     networks::Networks,
-    ruleset::{Blocks, Family, Forward, Pool, Protocol, Rendering, Ruleset, Translation},
+    ruleset::{Blocks, Family, Forward, Pool, Protocol, Ruleset, Translation},
 };
 use rustix::net::{
     AddressFamily, SocketType, bind, connect, socket,
@@ -15,15 +14,10 @@ use rustix::net::{
 };
 
 use crate::{
-    DEADLINE, LOCK,
     common::{Namespace, veth},
+    lab::{Lab, iptables, nftables, on_each, pings, sender, udp},
     ruleset,
 };
-
-fn pings(from: &Namespace, to: &str) -> bool {
-    let outcome = from.sh(&format!("ping -q -c 1 -W 1 {to} >&2 && echo yes || echo no"));
-    outcome.trim() == "yes"
-}
 
 fn translates(firewall: &dyn Firewall) {
     let [client, gateway, server] = ["client", "gateway", "server"].map(Namespace::new);
@@ -56,61 +50,6 @@ fn translates(firewall: &dyn Firewall) {
     assert!(pings(&gateway, "-I 10.10.2.1 198.51.100.2"), "its own packets");
     let flows = gateway.sh("conntrack -L -p icmp");
     assert!(flows.contains("src=198.51.100.2 dst=10.10.2.1"), "translated: {flows}");
-}
-
-/// A client behind the gateway, an outside host, and further hosts' addresses on the client.
-struct Lab {
-    client: Namespace,
-    gateway: Namespace,
-    server: Namespace,
-}
-
-impl Lab {
-    fn new(client_addresses: &[&str]) -> Self {
-        let [client, gateway, server] = ["client", "gateway", "server"].map(Namespace::new);
-        veth((&client, "eth0"), (&gateway, "eth1"));
-        veth((&gateway, "eth0"), (&server, "eth0"));
-        client.sh("ip addr add 10.10.2.9/24 dev eth0; ip route add default via 10.10.2.1
-            ip addr add fd00:10::9/64 dev eth0 nodad; ip route add default via fd00:10::1");
-        for address in client_addresses {
-            client.sh(&format!("ip addr add {address}/32 dev eth0"));
-        }
-        gateway.sh("ip addr add 10.10.2.1/24 dev eth1; ip addr add 198.51.100.1/24 dev eth0
-            ip addr add fd00:10::1/64 dev eth1 nodad; ip addr add 2001:db8::1/64 dev eth0 nodad
-            ip route add default via 198.51.100.2; ip route add default via 2001:db8::2
-            ip route add 10.0.0.0/8 dev eth1
-            sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
-        server
-            .sh("ip addr add 198.51.100.2/24 dev eth0; ip addr add 2001:db8::2/64 dev eth0 nodad");
-        Self { client, gateway, server }
-    }
-
-    fn load(&self, firewall: &dyn Firewall, rendering: &Rendering) {
-        self.gateway.block_on(async || {
-            firewall.load(rendering).await.expect("loads");
-            crate::assert_intact(firewall, rendering).await;
-        });
-        self.gateway.sh("conntrack -F >&2");
-    }
-
-    /// The addresses that the server sees of pings from these addresses of the client.
-    fn seen(&self, sources: &[&str], to: &str) -> Vec<String> {
-        self.gateway.sh("conntrack -F >&2");
-        for source in sources {
-            assert!(pings(&self.client, &format!("-I {source} {to}")), "{source}");
-        }
-        let list = self.gateway.sh("conntrack -L 2>/dev/null; conntrack -L -f ipv6 2>/dev/null");
-        let reply = |source: &&str| {
-            let line = list.lines().find(|line| line.contains(&format!("src={source} ")));
-            let line = line.expect("each has a flow");
-            line.rsplit("dst=")
-                .next()
-                .and_then(|rest| rest.split(' ').next())
-                .expect("dst")
-                .to_owned()
-        };
-        sources.iter().map(reply).collect()
-    }
 }
 
 /// 60,000 blocks of which none merge with another: every third /32 of 10.32.0.0 and on.
@@ -209,8 +148,8 @@ fn masquerades_ipv6(firewall: &dyn Firewall) {
 fn forwards_ports(firewall: &dyn Firewall) {
     let lab = Lab::new(&["10.10.2.8"]);
     lab.client.sh("ip rule add pref 5 from 10.10.2.8 lookup 100; ip route add default via 10.10.2.1 table 100");
-    let forward = |ports: &str, to_ports: &str, from: Option<&str>| Forward {
-        protocol: Protocol::Tcp,
+    let forward = |protocol: Protocol, ports: &str, to_ports: &str, from: Option<&str>| Forward {
+        protocol,
         ports: ports.parse().expect("ports"),
         to: [10, 10, 2, 9].into(),
         to_ports: to_ports.parse().expect("ports"),
@@ -220,9 +159,10 @@ fn forwards_ports(firewall: &dyn Firewall) {
         translation: Translation::to([198, 51, 100, 1].into()),
         shut: [Family::V4].into(),
         forwards: vec![
-            forward("8443", "443", None),
-            forward("8000-8002", "9000-9002", None),
-            forward("7000-7002", "7000-7002", Some("192.0.2.0/24")),
+            forward(Protocol::Tcp, "8443", "443", None),
+            forward(Protocol::Tcp, "8000-8002", "9000-9002", None),
+            forward(Protocol::Tcp, "7000-7002", "7000-7002", Some("192.0.2.0/24")),
+            forward(Protocol::Udp, "5300-5302", "6300-6302", Some("198.51.100.0/24")),
         ],
         // The second is public: the cloud would translate it to the first.
         front: [[198, 51, 100, 1].into(), [203, 0, 113, 10].into()].into(),
@@ -267,6 +207,35 @@ fn forwards_ports(firewall: &dyn Firewall) {
     assert_eq!(inside.as_deref(), Some("10.10.2.1"));
     let inside = reach(&lab.client, "10.10.2.8", "198.51.100.1", 8001, 9001);
     assert_eq!(inside.as_deref(), Some("10.10.2.1"));
+
+    // Datagrams, to and fro; of who may not, none arrives.
+    let inside = udp(&lab.client, "10.10.2.9:6301");
+    let (who_may, who_may_not) =
+        (udp(&lab.server, "198.51.100.2:0"), udp(&lab.server, "192.0.2.7:0"));
+    who_may_not.send_to(b"?", "198.51.100.1:5301").expect("sent");
+    who_may.send_to(b"?", "198.51.100.1:5301").expect("sent");
+    let asker = sender(&inside).expect("a datagram");
+    assert_eq!(asker, who_may.local_addr().expect("an address"));
+    inside.send_to(b"!", asker).expect("sent");
+    assert_eq!(sender(&who_may), Some("198.51.100.1:5301".parse().expect("an address")));
+    assert_eq!(sender(&inside), None, "one that may not come in has come in");
+}
+
+fn draws_source_ports_at_random_if_told_to(firewall: &dyn Firewall) {
+    let lab = Lab::new(&[]);
+    let server = udp(&lab.server, "198.51.100.2:9");
+    for random_fully in [true, false] {
+        let translation = Translation::to([198, 51, 100, 1].into());
+        let rules = Ruleset { translation, random_fully, ..ruleset(&["10.10.0.0/16"]) };
+        lab.load(firewall, &rules.render(firewall.kind()));
+        let kept = (4000..4004).filter(|port| {
+            let client = udp(&lab.client, &format!("10.10.2.9:{port}"));
+            client.send_to(b"?", "198.51.100.2:9").expect("sent");
+            sender(&server).expect("a datagram").port() == *port
+        });
+        // By chance one in 64,000 is what it was.
+        assert_eq!(kept.count() == 4, !random_fully, "random_fully = {random_fully}");
+    }
 }
 
 /// The largest segment that the namespace's one open connection sends.
@@ -300,46 +269,28 @@ fn clamps_the_segment_size(firewall: &dyn Firewall) {
     assert!(clamped.0 <= 1260 && clamped.1 <= 1260, "{sizes:?}");
 }
 
-/// The same by each back end.
-macro_rules! on_each {
-    ($($test:ident),+ $(,)?) => {
-        mod by_nftables {
-            $(#[test] fn $test() { super::$test(&super::Nftables::new("nft", super::DEADLINE)); })+
-        }
-        mod by_iptables_over_nftables {
-            $(#[test] fn $test() {
-                super::$test(&super::Iptables::new("iptables-nft", super::LOCK, super::DEADLINE));
-            })+
-        }
-        mod by_iptables_over_its_legacy {
-            $(#[test] fn $test() {
-                super::$test(&super::Iptables::new("iptables-legacy", super::LOCK, super::DEADLINE));
-            })+
-        }
-    };
-}
-
 on_each!(
     translates,
     keeps_each_client_on_one_address_of_the_pool,
     masquerades_ipv6,
     forwards_ports,
+    draws_source_ports_at_random_if_told_to,
     clamps_the_segment_size,
 );
 
 #[test]
 fn sixty_thousand_sources_in_a_set_of_nftables() {
-    holds_many_sources(&Nftables::new("nft", DEADLINE), Blocks::Chains);
+    holds_many_sources(&nftables(), Blocks::Chains);
 }
 
 #[test]
 fn sixty_thousand_sources_in_a_set_of_ipsets() {
     for variant in ["iptables-nft", "iptables-legacy"] {
-        holds_many_sources(&Iptables::new(variant, LOCK, DEADLINE), Blocks::Ipset);
+        holds_many_sources(&iptables(variant), Blocks::Ipset);
     }
 }
 
 #[test]
 fn sixty_thousand_sources_in_a_tree_of_chains() {
-    holds_many_sources(&Iptables::new("iptables-legacy", LOCK, DEADLINE), Blocks::Chains);
+    holds_many_sources(&iptables("iptables-legacy"), Blocks::Chains);
 }
