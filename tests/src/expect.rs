@@ -21,6 +21,16 @@ pub fn natd(lab: &Lab, code: i32, arguments: &[&str]) -> Result<Run> {
     Ok(run)
 }
 
+/// The run said all of that, on either stream, and didn't panic.
+pub fn says(run: &Run, words: &[&str]) -> Result<()> {
+    let said = format!("{}{}", run.stdout, run.stderr);
+    for words in words {
+        ensure!(said.contains(words), "nothing of {words:?} in:\n{said}");
+    }
+    ensure!(!said.contains("panicked"), "{said}");
+    Ok(())
+}
+
 /// Starts the daemon, with these further lines of configuration and a tick every second, and waits until it serves.
 pub fn serving_daemon(lab: &Lab, configuration: &str) -> Result<Daemon> {
     let interval = "[service]\ninterval = \"1s\"\n";

@@ -4,4 +4,5 @@ pub mod bench;
 pub mod boot;
 pub mod expect;
 pub mod lab;
+pub mod stream;
 pub mod wait;

@@ -5,13 +5,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use natd_tests::expect::{
-    HEALING, actions, assert_served, assert_unserved, natd, serving_daemon, writes,
+    HEALING, actions, assert_served, assert_unserved, natd, says, serving_daemon, writes,
 };
 use natd_tests::lab::Lab;
 use natd_tests::lab::calls::Fault;
 use natd_tests::lab::huawei::CHECK_OFF;
 use natd_tests::lab::huawei::stand_in::python;
-use natd_tests::lab::natd::Run;
 use natd_tests::lab::owner::DEFAULT;
 use natd_tests::lab::state::State;
 use natd_tests::wait::PATIENCE;
@@ -21,16 +20,6 @@ const REPLAY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/huawei/replay.py");
 
 fn configure(lab: &Lab, toml: &str) -> Result<()> {
     lab.nat().write("etc/natd/conf.d/10-test.toml", toml)
-}
-
-/// Whether the run said all of that.
-fn says(run: &Run, words: &[&str]) -> Result<()> {
-    let said = format!("{}{}", run.stdout, run.stderr);
-    for words in words {
-        ensure!(said.contains(words), "nothing of {words:?} in:\n{said}");
-    }
-    ensure!(!said.contains("panicked"), "{said}");
-    Ok(())
 }
 
 fn is_as(lab: &Lab, before: &State) -> Result<()> {

@@ -3,7 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use natd_tests::expect::{
-    HEALING, after_a_quiet_tick, assert_served, full_ticks, natd, serving_daemon, tells, writes,
+    HEALING, after_a_quiet_tick, assert_served, full_ticks, natd, says, serving_daemon, tells,
+    writes,
 };
 use natd_tests::lab::Lab;
 use natd_tests::lab::calls::Fault;
@@ -11,21 +12,11 @@ use natd_tests::lab::daemon::Daemon;
 use natd_tests::lab::flow::PingStream;
 use natd_tests::lab::host::PATIENCE;
 use natd_tests::lab::huawei::metadata::Version;
-use natd_tests::lab::natd::{Run, run};
+use natd_tests::lab::natd::run;
 use natd_tests::lab::owner::DEFAULT;
 use natd_tests::lab::state::State;
 use natd_tests::wait;
 use serde_json::{Value, json};
-
-/// Whether the run said all of that.
-fn says(run: &Run, words: &[&str]) -> Result<()> {
-    let said = format!("{}{}", run.stdout, run.stderr);
-    for words in words {
-        ensure!(said.contains(words), "nothing of {words:?} in:\n{said}");
-    }
-    ensure!(!said.contains("panicked"), "{said}");
-    Ok(())
-}
 
 /// A daemon that serves, while a client pings the internet.
 struct Scene {

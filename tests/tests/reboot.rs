@@ -25,6 +25,7 @@ struct Case {
 /// What is there before natd's block takes its time: packets come in meanwhile.
 const RC_LOCAL: (&str, &str) =
     ("etc/rc.local", "#!/bin/sh -e\n# mine\nsleep 1\ntouch /run/mine\n\nexit 0\n");
+const RHEL_RC_LOCAL: (&str, &str) = ("etc/rc.d/rc.local", "#!/bin/bash\ntouch /run/mine\n");
 const SAVED: &str = "# mine\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:MINE - [0:0]\n-A FORWARD -j MINE\n-A MINE -s 192.0.2.0/24 -j DROP\nCOMMIT\n";
 
 const THEIRS: &str =
@@ -78,6 +79,8 @@ firewall = \"{}\"
 persist = \"{}\"
 [routes]
 interface = \"eth1\"
+[conntrack.timeouts]
+udp = \"47s\"
 [verify]
 targets = [\"198.51.100.10:80\"]
 ",
@@ -89,7 +92,11 @@ fn machine(case: &Case) -> Result<Machine> {
     let machine = Machine::new()?;
     machine.write("etc/natd/natd.toml", &configuration(case, ONE, case.ipv6))?;
     for (path, text) in case.files {
-        if path.contains("rc.local") || path.contains("libexec") {
+        if *path == RHEL_RC_LOCAL.0 {
+            // As the package has it: a link to a script that isn't run until somebody says so.
+            machine.write(path, text)?;
+            std::os::unix::fs::symlink("rc.d/rc.local", machine.layer().join("etc/rc.local"))?;
+        } else if path.contains("rc.local") || path.contains("libexec") {
             machine.write_script(path, text)?;
         } else {
             machine.write(path, text)?;
@@ -136,6 +143,8 @@ fn survives(case: &Case) -> Result<()> {
     );
     is_translated_from_the_first_packet(&mut machine, case)?;
     machine.sh(case.theirs)?;
+    let timeout = machine.sh("cat /proc/sys/net/netfilter/nf_conntrack_udp_timeout")?;
+    ensure!(timeout == "47\n", "connections are kept for {timeout}");
 
     // Upgraded in place: another source, in whatever was written before.
     let applied = machine.files()?;
@@ -164,6 +173,8 @@ fn survives(case: &Case) -> Result<()> {
     configure(&machine, &configuration(case, ONE, case.ipv6))?;
     let after = machine.files()?;
     ensure!(after == before, "before:\n{before}\nafter:\n{after}");
+    let own = machine.sh("ls -d /run/natd /var/lib/natd 2>/dev/null || true")?;
+    ensure!(own.is_empty(), "natd down has left {own}");
     machine.reboot()?;
     machine.sh(case.theirs)?;
     let rules = machine.sh(RULES)?;
@@ -249,7 +260,7 @@ fn by_rc_local_with_nftables() -> Result<()> {
         ipv6: true,
         enabled: &[],
         files: &[RC_LOCAL],
-        theirs: "test -e /run/mine",
+        theirs: "test -e /run/mine && systemctl -q is-active rc-local",
     })
 }
 
@@ -261,7 +272,22 @@ fn by_rc_local_that_was_not_there_with_iptables() -> Result<()> {
         ipv6: true,
         enabled: &[],
         files: &[("etc/iptables/rules.v4", SAVED), ("etc/iptables/rules.v6", SAVED_IPV6)],
-        theirs: THEIRS,
+        theirs: "iptables -C MINE -s 192.0.2.0/24 -j DROP
+            ip6tables -C MINE -s 2001:db8:bad::/48 -j DROP
+            [ ! -e /etc/rc.local ] || systemctl -q is-active rc-local",
+    })
+}
+
+#[test]
+fn by_rc_local_that_is_a_link_and_was_not_run() -> Result<()> {
+    survives(&Case {
+        firewall: "nftables",
+        persist: "rc-local",
+        ipv6: false,
+        enabled: &[],
+        files: &[RHEL_RC_LOCAL],
+        theirs: "test -L /etc/rc.local
+            [ ! -x /etc/rc.d/rc.local ] || { test -e /run/mine && systemctl -q is-active rc-local; }",
     })
 }
 

@@ -6,8 +6,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use natd_tests::expect::{
@@ -26,6 +24,7 @@ on_every_back_end!(
     each_client_keeps_to_one_address_of_the_pool,
     ports_are_forwarded_from_outside_and_by_hairpin,
     a_change_touches_nothing_that_stays,
+    no_packet_is_lost_while_the_rules_change,
 );
 
 const TEST: &str = "etc/natd/conf.d/20-what.toml";
@@ -72,6 +71,15 @@ fn each_client_keeps_to_one_address_of_the_pool(back_end: BackEnd) -> Result<()>
     ensure!(all.len() == 2, "both addresses are used: {first:?}");
     lab.nat().exec(["conntrack", "-F"])?;
     ensure!(given()? == first, "the same clients have the same addresses");
+
+    // With a public address of its own for each, the internet sees whichever stands for the client's.
+    let public = Ipv4Addr::new(203, 0, 113, 11);
+    lab.further_public_address(public, second)?;
+    for (client, given) in lab.clients().zip(&first) {
+        let expected = if *given == second.to_string() { public } else { NAT_PUBLIC };
+        let reach = client.reach();
+        ensure!(reach.is_all(expected), "{} by {given}: {reach:#?}", client.name);
+    }
     Ok(())
 }
 
@@ -123,43 +131,73 @@ fn ports_are_forwarded_from_outside_and_by_hairpin(back_end: BackEnd) -> Result<
     Ok(())
 }
 
+/// What conntrack calls the flows from an address of that protocol: a flow that is made anew has another id.
+fn flows(lab: &Lab, filter: &str) -> Result<BTreeSet<String>> {
+    let list = lab.nat().sh(&format!("conntrack -L -o id {filter} 2>/dev/null || true"))?;
+    let id = |line: &str| line.split_whitespace().last().map(str::to_owned);
+    Ok(list.lines().filter_map(id).collect())
+}
+
 fn a_change_touches_nothing_that_stays(back_end: BackEnd) -> Result<()> {
-    let lab = Lab::aws().back_end(back_end).build()?;
+    let second = Ipv4Addr::new(10, 10, 1, 11);
+    let lab = Lab::aws().secondary_address(second).back_end(back_end).build()?;
+    lab.nat().namespace.ip(&format!("addr add {second}/24 dev eth0"))?;
+    let narrow = "[nat]\nsources = [\"10.10.0.0/16\"]\n";
     let daemon = serving_daemon(&lab, "")?;
     let (stays, goes) = (lab.client("client-a"), lab.client("client-b"));
-    let (mut tcp, mut udp) = (stays.tcp_flow()?, stays.udp_flow()?);
-    let mut ended = goes.udp_flow()?;
-    let (tcp_before, udp_before) = (tcp.exchange(PATIENCE)?, udp.exchange(PATIENCE)?);
+    let (stream, mut tcp, mut ended) = (stays.stream()?, stays.tcp_flow()?, goes.udp_flow()?);
+    let tcp_before = tcp.exchange(PATIENCE)?;
     ended.exchange(PATIENCE)?;
-    let flows_of = |address: Ipv4Addr| {
-        lab.nat().sh(&format!("conntrack -L -s {address} -p udp 2>/dev/null || true"))
-    };
-    ensure!(!flows_of(goes.address)?.is_empty());
+    stream.goes_on(5)?;
+    // The host's own, which natd has no part in.
+    lab.nat().udp()?;
+    let of = |address: Ipv4Addr| flows(&lab, &format!("-p udp -s {address}"));
+    let (kept, own) = (of(stays.address)?, of(lab.nat().address)?);
+    ensure!(!kept.is_empty() && !own.is_empty() && !of(goes.address)?.is_empty());
 
-    let done = AtomicBool::new(false);
-    let changed = thread::scope(|scope| {
-        let flowing = scope.spawn(|| -> Result<u32> {
-            let mut exchanges = 0;
-            while !done.load(Ordering::Relaxed) {
-                let now =
-                    udp.exchange(PATIENCE).context("a packet of a flow that stays is lost")?;
-                ensure!(now == udp_before, "{now} instead of {udp_before}");
-                exchanges += 1;
-            }
-            Ok(exchanges)
-        });
-        let changed = reconfigure(&lab, &daemon, "[nat]\nsources = [\"10.10.0.0/16\"]\n")
-            .and_then(|()| reconfigure(&lab, &daemon, "[nat]\nsources = [\"10.10.0.0/16\"]\nexclude = [\"vpc\", \"192.0.2.128/25\"]\n"));
-        done.store(true, Ordering::Relaxed);
-        let exchanges = flowing.join().map_err(|_| anyhow::anyhow!("the flow panicked"))??;
-        ensure!(exchanges > 0);
-        changed
-    });
-    changed?;
+    for change in [
+        narrow.to_owned(),
+        format!("{narrow}exclude = [\"vpc\", \"192.0.2.128/25\"]\nclamp_mss = true\n"),
+        format!("{narrow}addresses = [\"{second}\", \"10.10.1.10\"]\n"),
+        format!("{narrow}[[nat.forward]]\nprotocol = \"tcp\"\nport = 8443\nto = \"10.10.2.101\"\n"),
+        format!("{narrow}mode = \"masquerade\"\n"),
+    ] {
+        reconfigure(&lab, &daemon, &change)?;
+        stream.goes_on(5)?;
+        ensure!(of(stays.address)? == kept, "{change}: the flow was made anew");
+        ensure!(of(lab.nat().address)? == own, "{change}: the host's own flow is gone");
+        ensure!(of(goes.address)?.is_empty(), "{change}: {:?}", of(goes.address)?);
+    }
     ensure!(tcp.exchange(PATIENCE)? == tcp_before, "the connection is the same");
-    ensure!(flows_of(goes.address)?.is_empty(), "{}", flows_of(goes.address)?);
     ensure!(ended.exchange(PATIENCE).is_err(), "it is not served any more");
+    ensure!(stream.remarks().len() == 1, "it was translated anew: {:?}", stream.remarks());
     ensure!(lab.untranslated()? == 0);
+
+    // Translated to an address that isn't given any more, it ends.
+    reconfigure(&lab, &daemon, &format!("{narrow}addresses = [\"{second}\"]\n"))?;
+    ensure!(of(stays.address)?.is_disjoint(&kept), "it goes on by the address that it had");
+    ensure!(of(lab.nat().address)? == own, "the host's own flow is gone");
+    Ok(())
+}
+
+/// By an address without a public one answers get lost; so this is a test of its own.
+fn no_packet_is_lost_while_the_rules_change(back_end: BackEnd) -> Result<()> {
+    let lab = Lab::aws().back_end(back_end).build()?;
+    let daemon = serving_daemon(&lab, "")?;
+    let stream = lab.client("client-a").stream()?;
+    stream.goes_on(5)?;
+    let begun = stream.mark();
+    for change in [
+        "sources = [\"10.10.0.0/16\"]",
+        "exclude = []\nclamp_mss = true",
+        "mode = \"masquerade\"",
+        "random_fully = false",
+    ] {
+        reconfigure(&lab, &daemon, &format!("[nat]\n{change}\n"))?;
+        stream.goes_on(5)?;
+    }
+    let lost = stream.lost_since(begun)?;
+    ensure!(lost == 0, "{lost} datagrams are lost");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! natd as a service of a booted machine: installed, started, restarted, watched.
 
 use std::net::Ipv4Addr;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -85,13 +86,28 @@ fn it_serves_and_a_restart_loses_no_packet() -> Result<()> {
     Ok(())
 }
 
+/// In its sandbox it runs iptables in the form that takes most, and has systemd enable a service.
 #[test]
 fn one_that_hangs_is_started_again() -> Result<()> {
     let mut machine = machine()?;
+    machine.write("etc/natd/conf.d/iptables.toml", "[nat]\nfirewall = \"iptables\"\n")?;
+    let links = machine.layer().join("etc/alternatives");
+    std::fs::create_dir_all(&links)?;
+    for family in ["iptables", "ip6tables"] {
+        for part in ["", "-save", "-restore"] {
+            let target = format!("/usr/sbin/{family}-legacy{part}");
+            symlink(target, links.join(format!("{family}{part}")))?;
+        }
+    }
     machine.write("etc/systemd/system/natd.service.d/short.conf", "[Service]\nWatchdogSec=2\n")?;
     machine.boot()?;
+    let is_enabled = "systemctl is-enabled netfilter-persistent || true";
+    machine.sh("systemctl disable netfilter-persistent")?;
     machine.sh("systemctl start natd")?;
     let first = property(&machine, "MainPID")?;
+    ensure!(machine.sh("iptables-legacy-save")?.contains("NATD-"), "no rules");
+    let log = || machine.sh("journalctl -u natd --no-pager -o cat");
+    ensure!(machine.sh(is_enabled)?.trim() == "enabled", "{}", log()?);
     // For longer than the watchdog waits it is well: ticks are 30 s apart.
     machine.sh("sleep 5")?;
     ensure!(property(&machine, "MainPID")? == first, "it was killed though it was well");
@@ -100,6 +116,36 @@ fn one_that_hangs_is_started_again() -> Result<()> {
         property(&machine, "MainPID").is_ok_and(|pid| pid != first && pid != "0")
             && property(&machine, "ActiveState").is_ok_and(|state| state == "active")
     });
+
+    // What the unit has systemd make for it goes, too, and comes back with it.
+    machine.sh("systemctl stop natd")?;
+    machine.natd_ends(0, &["down"])?;
+    let own = machine.sh("ls -d /run/natd /var/lib/natd 2>/dev/null || true")?;
+    ensure!(own.is_empty(), "natd down has left {own}");
+    ensure!(machine.sh(is_enabled)?.trim() == "disabled", "{}", log()?);
+    machine
+        .sh("systemctl start natd && test -e /run/natd/lock -a -e /var/lib/natd/journal.json")?;
+    Ok(())
+}
+
+/// What the unit gives it is what it has, and nothing else.
+#[test]
+fn it_has_the_capabilities_of_its_unit_and_no_others() -> Result<()> {
+    let mut machine = machine()?;
+    machine.boot()?;
+    machine.sh("systemctl start natd")?;
+    let pid = property(&machine, "MainPID")?;
+    let status = machine.sh(&format!("cat /proc/{pid}/status"))?;
+    let capabilities = |of: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(of));
+        line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok())
+    };
+    // CHOWN, DAC_OVERRIDE, FOWNER, NET_ADMIN, NET_RAW (capability.h).
+    let expected = Some([0, 1, 3, 12, 13].iter().map(|number| 1 << number).sum());
+    for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+        ensure!(capabilities(set) == expected, "{set} {status}");
+    }
+    ensure!(status.contains("NoNewPrivs:\t1"), "{status}");
     Ok(())
 }
 

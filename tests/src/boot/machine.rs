@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::wires::{CLIENT_SIDE, CLIENT_SIDE_IPV6, Wires};
+use super::wires::Wires;
 use crate::lab::name::LabName;
 use crate::lab::natd::{Run, binary, run};
 use crate::lab::run::{finish, succeeds};
 
 /// What `tests/setup/install.sh` has made.
-const TREE: &str = "/var/cache/natd-tree";
+pub(super) const TREE: &str = "/var/cache/natd-tree";
 /// A boot takes two seconds on an idle machine.
 const LONGEST_BOOT: Duration = Duration::from_secs(90);
 /// The address that the machine has outside by IPv6.
@@ -25,6 +25,21 @@ pub const ADDRESS_IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified";
 /// Made by the last unit of a boot.
 const BOOTED: &str = "run/lab-booted";
+
+/// Brings up both interfaces, with the addresses that they usually have.
+pub(super) const NETWORK: &str = "set -e
+ip link set lo up
+ip link set eth0 up
+ip link set eth1 up
+ip addr add 10.10.1.10/24 dev eth0
+ip addr add 10.10.2.10/24 dev eth1
+ip route add default via 10.10.1.1
+ip addr add 2001:db8:1::10/64 dev eth0 nodad
+ip addr add fd00:10:2::10/64 dev eth1 nodad
+ip route add default via 2001:db8:1::1
+";
+/// The one outside.
+const ADDRESS: &str = "10.10.1.10";
 
 /// The network comes up when the services that load rules have had their turn, as with ifupdown, networkd and
 /// `NetworkManager` (`systemd.special(7)`, `network-pre.target`).
@@ -78,7 +93,7 @@ impl Machine {
         }
         let wires = Wires::new(&name)?;
         let machine = Self { name, layer, wires, boots: 0, boot: None };
-        machine.has_address("10.10.1.10")?;
+        machine.has_address(ADDRESS)?;
         machine.write("etc/systemd/system/lab-network.service", NETWORK_UNIT)?;
         machine.write("etc/systemd/system/lab-booted.service", BOOTED_UNIT)?;
         let wants = machine.layer.join("etc/systemd/system/multi-user.target.wants");
@@ -106,19 +121,7 @@ impl Machine {
 
     /// The name and the address of the interface outside from the next boot on.
     pub fn is_wired(&self, outside: &str, address: &str) -> Result<()> {
-        let script = format!(
-            "set -e
-ip link set lo up
-ip link set {outside} up
-ip link set eth1 up
-ip addr add {address}/24 dev {outside}
-ip addr add {CLIENT_SIDE}/24 dev eth1
-ip route add default via 10.10.1.1
-ip addr add {ADDRESS_IPV6}/64 dev {outside} nodad
-ip addr add {CLIENT_SIDE_IPV6}/64 dev eth1 nodad
-ip route add default via 2001:db8:1::1
-"
-        );
+        let script = NETWORK.replace("eth0", outside).replace(ADDRESS, address);
         self.write("etc/lab-network", &script)
     }
 

@@ -4,8 +4,10 @@
 //! Every boot gets a new namespace, so that whatever is in its kernel was brought there by the tree itself. The tree is
 //! made once by `tests/setup/install.sh`; each machine writes into a layer of its own over it.
 //!
+//! - [`bare`]: the tree without systemd, whose scripts are run by hand.
 //! - [`machine`]: the tree, booted, driven and cut off from power.
 //! - [`wires`]: client and internet, and a stream of datagrams between them that misses nothing.
 
+pub mod bare;
 pub mod machine;
 pub mod wires;

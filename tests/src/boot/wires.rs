@@ -1,17 +1,17 @@
 //! Client and internet on both sides of a machine, and a stream of datagrams between them that misses nothing.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use socket2::SockRef;
 
 use crate::lab::name::{LabName, reap_orphans};
 use crate::lab::namespace::Namespace;
+use crate::stream;
 
 /// The host on the internet: answers every datagram on port 7, and takes TCP connections on port 80.
 pub const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
@@ -32,12 +32,8 @@ const ECHO: SocketAddr = SocketAddr::new(IpAddr::V4(INTERNET), 7);
 const ECHO_IPV6: SocketAddr = SocketAddr::new(IpAddr::V6(INTERNET_IPV6), 7);
 const WEB: SocketAddr = SocketAddr::new(IpAddr::V4(INTERNET), 80);
 
-/// Between two datagrams of a stream.
-const PACE: Duration = Duration::from_millis(5);
 /// How long a thread takes at most to notice that it should end.
 const TURN: Duration = Duration::from_millis(20);
-/// How long an answer may take. Everything happens on one machine.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Every source that a datagram was seen to come from outside, in order.
 type Seen = Arc<Mutex<Vec<IpAddr>>>;
@@ -136,17 +132,8 @@ impl Wires {
 
     fn stream_to(&self, echo: SocketAddr, seen: &Seen) -> Result<Stream> {
         seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let any: IpAddr = match echo {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = self.client.run(|| UdpSocket::bind((any, 0)))?.context("a socket")?;
-        socket.set_nonblocking(true)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let traffic = Arc::new(Mutex::new(Traffic::default()));
-        let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&traffic));
-        let thread = thread::spawn(move || send(&socket, echo, &noted, &stopped));
-        Ok(Stream { stop, traffic, thread: Some(thread), seen: Arc::clone(seen) })
+        let datagrams = stream::Stream::begin(&self.client, echo)?;
+        Ok(Stream { datagrams, seen: Arc::clone(seen) })
     }
 }
 
@@ -160,60 +147,31 @@ impl Drop for Wires {
     }
 }
 
-/// Datagrams of one connection, one after the other.
+/// Datagrams from the client to the internet, and whom the internet has seen meanwhile.
 #[derive(Debug)]
 pub struct Stream {
-    stop: Arc<AtomicBool>,
-    traffic: Arc<Mutex<Traffic>>,
-    thread: Option<JoinHandle<()>>,
+    datagrams: stream::Stream,
     seen: Seen,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Traffic {
-    sent: u64,
-    answered: BTreeSet<u64>,
-}
-
 impl Stream {
-    fn traffic(&self) -> Traffic {
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Waits until that many more were answered.
     ///
     /// # Errors
     /// If they are not in good time.
     pub fn goes_on(&self, more: usize) -> Result<()> {
-        let before = self.traffic().answered.len();
-        let deadline = Instant::now() + PATIENCE;
-        while self.traffic().answered.len() < before + more {
-            ensure!(
-                Instant::now() < deadline,
-                "{more} answers did not come; sent {}, answered {before}; seen outside: {:?}",
-                self.traffic().sent,
-                self.sources()
-            );
-            thread::sleep(PACE);
-        }
-        Ok(())
+        let seen = || format!("seen outside: {:?}", self.sources());
+        self.datagrams.goes_on(more).with_context(seen)
     }
 
     /// Ends it, and tells how many from number `first` on got no answer.
-    pub fn lost_since(mut self, first: u64) -> Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
-        }
-        let traffic = self.traffic();
-        ensure!(traffic.sent > first, "nothing was sent since");
-        let lost = (first..traffic.sent).filter(|number| !traffic.answered.contains(number));
-        Ok(lost.count() as u64)
+    pub fn lost_since(self, first: u64) -> Result<u64> {
+        self.datagrams.lost_since(first)
     }
 
     /// The number of the next datagram.
     pub fn mark(&self) -> u64 {
-        self.traffic().sent
+        self.datagrams.mark()
     }
 
     /// Whom the internet has seen since the stream began, in order, each once in a row.
@@ -221,40 +179,6 @@ impl Stream {
         let mut sources = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         sources.dedup();
         sources
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
-        }
-    }
-}
-
-fn send(socket: &UdpSocket, echo: SocketAddr, traffic: &Mutex<Traffic>, stop: &AtomicBool) {
-    let traffic = || traffic.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut number = 0_u64;
-    let mut last = None;
-    loop {
-        let mut buffer = [0; 8];
-        while let Ok((8, _)) = socket.recv_from(&mut buffer) {
-            traffic().answered.insert(u64::from_be_bytes(buffer));
-        }
-        let stopped = stop.load(Ordering::Relaxed);
-        if stopped {
-            // What is still on its way has some time.
-            let since = *last.get_or_insert_with(Instant::now);
-            if since.elapsed() > Duration::from_secs(1) {
-                return;
-            }
-        } else if socket.send_to(&number.to_be_bytes(), echo).is_ok() {
-            // Only what left the client can be lost: without a wire there is nothing to send on.
-            number += 1;
-            traffic().sent = number;
-        }
-        thread::sleep(PACE);
     }
 }
 

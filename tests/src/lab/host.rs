@@ -8,9 +8,10 @@ use anyhow::Result;
 
 use super::flow::{PingStream, TcpFlow, UdpFlow};
 use super::http::{Request, send};
-use super::internet::{Pings, WEB};
+use super::internet::{ECHO, Pings, WEB};
 use super::namespace::Namespace;
 use super::network::PortWire;
+use crate::stream::Stream;
 
 /// How long a packet may take before it counts as lost. Everything happens on one machine.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -120,6 +121,12 @@ impl Host {
     /// Datagrams from one port to the internet host's echo.
     pub fn udp_flow(&self) -> Result<UdpFlow, Dead> {
         UdpFlow::open(&self.namespace)
+    }
+
+    /// Datagrams from one port to the internet host's echo, none of them sent twice. Its remarks are the sources that
+    /// the internet host saw.
+    pub fn stream(&self) -> Result<Stream> {
+        Stream::begin(&self.namespace, ECHO)
     }
 
     /// Pings with one identifier.

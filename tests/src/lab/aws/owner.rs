@@ -47,6 +47,20 @@ impl Lab {
         self.tag(&self.ec2().allocation, STANDS_FOR, &private.to_string())
     }
 
+    /// Gives the NAT instance a further public address, which stands for this one of its private addresses.
+    pub fn further_public_address(&self, public: Ipv4Addr, private: Ipv4Addr) -> Result<()> {
+        let wanted = [("Domain", "vpc"), ("Address", &public.to_string())];
+        let allocated = self.api().call("AllocateAddress", &wanted)?;
+        let allocation = allocated.need("allocationId")?;
+        let of = [
+            ("AllocationId", allocation),
+            ("NetworkInterfaceId", self.ids.interface("nat/eth0")),
+            ("PrivateIpAddress", &private.to_string()),
+        ];
+        self.api().call("AssociateAddress", &of)?;
+        self.tag(allocation, STANDS_FOR, &private.to_string())
+    }
+
     /// The actions that the API server itself recorded, without the lab's own calls. It forgets none.
     pub fn api_recording(&self) -> Result<Vec<String>> {
         self.ec2().moto.recorded_actions()
