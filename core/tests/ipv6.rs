@@ -1,10 +1,6 @@
 //! What IPv6 takes beside its rules: kernel parameters, and files of its own for a reboot.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test says what it expects, and where it is"
-)]
+#![expect(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::collections::BTreeSet;
 
@@ -16,7 +12,7 @@ use natd_core::{
     journal::Journal,
     network::{Link, Network},
     observed::Observed,
-    persist::{Availability, Boot, Form, HostPath, is_set_in},
+    persist::{Availability, Boot, Form, HostPath, ServiceName, is_set_in},
     plan::plan,
     ruleset::{Blocks, Family, FirewallKind},
     step::Step,
@@ -177,7 +173,7 @@ fn files_and_services_of_ipv6_are_there_for_ipv6_sources_only() {
                 .filter_map(|(service, is_wanted)| is_wanted.then_some(service))
                 .filter(|service| !service.is_empty())
                 .collect();
-            let found = persistence.services.iter().map(|service| service.as_str());
+            let found = persistence.services.iter().map(ServiceName::as_str);
             assert_eq!(found.collect::<BTreeSet<_>>(), expected, "{sources:?}");
         }
     }

@@ -46,8 +46,9 @@ pub(super) fn block(
     runtime: &str,
 ) -> String {
     let load = |load: &Load| format!("    {} || exit\n", load.command);
-    let loads: String = loads.iter().map(load).collect();
-    let keys: String = forwarding.keys().map(|key| format!(" '{}'", key.path())).collect();
+    let loads = loads.iter().map(load).collect::<Vec<_>>().concat();
+    let keys =
+        forwarding.keys().map(|key| format!(" '{}'", key.path())).collect::<Vec<_>>().concat();
     let header = HEADER.trim_end();
     let folder = runtime.rsplit_once('/').map_or("/", |(folder, _)| folder);
     format!(
