@@ -119,12 +119,12 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let folder = root.path().join("run/natd");
         let lock = Lock::take(root.path()).expect("free");
-        fs::write(folder.join(CONTROL_SOCKET), "").expect("written");
+        File::create(folder.join(CONTROL_SOCKET)).expect("written");
         lock.retire();
         assert!(!folder.exists());
 
         let lock = Lock::take(root.path()).expect("free");
-        fs::write(folder.join("somebody's"), "").expect("written");
+        File::create(folder.join("somebody's")).expect("written");
         lock.retire();
         assert!(folder.join("somebody's").exists() && !folder.join(FILE).exists());
 

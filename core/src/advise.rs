@@ -6,10 +6,10 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
-    cloud::{OwnSubnet, PublicAddress},
+    cloud::{InterfaceFacts, OwnSubnet, PublicAddress},
     config::Config,
     error::Kind,
-    facts::Facts,
+    facts::{CloudFacts, Facts},
     journal::Journal,
     model::{InterfaceId, NextHop, Route, RouteState},
     network::Link,
@@ -161,24 +161,7 @@ pub(crate) fn advise(
                     ),
                 );
             }
-            // Where a public address outranks the table, no route to the internet is needed.
-            let needs_route = cloud.instance.own_subnet == OwnSubnet::Loops;
-            // A cloud that doesn't know what the internet sees doesn't know where it begins, either.
-            let is_blind =
-                port.addresses.iter().any(|address| address.public == PublicAddress::Unknown);
-            let leads_out = |route: &Route| {
-                route.state == RouteState::Active
-                    && match route.next_hop {
-                        NextHop::InternetGateway(_) => true,
-                        NextHop::Other { .. } => is_blind && route.destination.prefix_len() == 0,
-                        NextHop::Interface(_) | NextHop::Local => false,
-                    }
-            };
-            let to_internet = cloud
-                .table_of(port)
-                .filter(|_| needs_route)
-                .map(|table| table.routes.iter().any(leads_out));
-            if to_internet == Some(false) {
+            if is_without_way_out(cloud, port) {
                 warn(
                     "no-internet-route",
                     format!(
@@ -193,6 +176,23 @@ pub(crate) fn advise(
         warn("unproven", "verify.targets is empty: that packets get out stays unproven".to_owned());
     }
     warnings
+}
+
+/// Whether the table that decides over that port's packets is seen to lead none of them to the internet.
+fn is_without_way_out(cloud: &CloudFacts, port: &InterfaceFacts) -> bool {
+    // A cloud that doesn't know what the internet sees doesn't know where it begins, either.
+    let is_blind = port.addresses.iter().any(|address| address.public == PublicAddress::Unknown);
+    let leads_out = |route: &Route| {
+        route.state == RouteState::Active
+            && match route.next_hop {
+                NextHop::InternetGateway(_) => true,
+                NextHop::Other { .. } => is_blind && route.destination.prefix_len() == 0,
+                NextHop::Interface(_) | NextHop::Local => false,
+            }
+    };
+    // Where a public address outranks the table, no route is needed.
+    cloud.instance.own_subnet == OwnSubnet::Loops
+        && cloud.table_of(port).is_some_and(|table| !table.routes.iter().any(leads_out))
 }
 
 /// The first few, and how many more there are.

@@ -20,9 +20,8 @@ const CAPABILITIES: [&str; 5] = ["net_admin", "net_raw", "dac_override", "chown"
 
 /// Runs natd as a root that has these capabilities and no others.
 fn with(lab: &Lab, capabilities: &[&str], arguments: &[&str]) -> Result<Run> {
-    let names: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
-    let (bounding, inherited) =
-        (format!("--bounding-set=-all{names}"), format!("--inh-caps=-all{names}"));
+    let names = [&["-all"], capabilities].concat().join(",+");
+    let (bounding, inherited) = (format!("--bounding-set={names}"), format!("--inh-caps={names}"));
     let outcome = run(lab.nat().command_under(&["setpriv", &bounding, &inherited], arguments)?)?;
     lab.sync()?;
     Ok(outcome)

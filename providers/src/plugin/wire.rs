@@ -138,6 +138,7 @@ pub(super) struct Address {
     /// The address that the internet sees; `null` if there is none, of which natd warns. Unset: the
     /// plugin doesn't know.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "told")]
+    #[expect(clippy::option_option, reason = "unset and null tell different things")]
     pub(super) public: Option<Option<IpAddr>>,
 }
 
