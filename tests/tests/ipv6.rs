@@ -7,7 +7,6 @@ use anyhow::{Result, ensure};
 use natd_tests::lab::back_end::BackEnd;
 use natd_tests::lab::ipv6::{CLIENT, GATEWAY, INTERNET, Ipv6Lab, PARTNER, STRANGER};
 use natd_tests::on_every_back_end;
-use natd_tests::wait::until;
 
 on_every_back_end!(
     a_private_host_is_seen_as_the_gateway,
@@ -49,8 +48,7 @@ fn a_private_host_is_seen_as_the_gateway(back_end: BackEnd) -> Result<()> {
     ensure!(lab.seen(STRANGER, INTERNET).is_err(), "it is none of the sources");
     let run = lab.natd(&["apply"])?;
     ensure!(!run.stdout.contains('✓'), "the second run did something: {run:#?}");
-    lab.announce(LATER)?;
-    until("another address by advertisement", || lab.hears_of(GATEWAY_LATER).unwrap_or_default());
+    lab.advertise(LATER, GATEWAY_LATER);
 
     // Back to IPv4 alone: what was for IPv6 goes.
     lab.configure(V4_ALONE, "10-test")?;
@@ -84,8 +82,7 @@ fn before_linux_6_17_router_advertisements_are_still_heard(back_end: BackEnd) ->
     ensure!(lab.hears_of(GATEWAY)?, "the route or the address is gone");
     assert_eq!(lab.seen(CLIENT, INTERNET)?, IpAddr::V6(GATEWAY));
     ensure!(lab.seen(STRANGER, INTERNET).is_err(), "it is none of the sources");
-    lab.announce(LATER)?;
-    until("another address by advertisement", || lab.hears_of(GATEWAY_LATER).unwrap_or_default());
+    lab.advertise(LATER, GATEWAY_LATER);
     let run = lab.natd(&["apply"])?;
     ensure!(!run.stdout.contains('✓'), "the second run did something: {run:#?}");
 

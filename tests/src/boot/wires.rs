@@ -61,6 +61,8 @@ impl Wires {
         for namespace in [&client, &internet] {
             namespace.set_sysctls(&[("net.ipv6.conf.default.accept_dad", "0")])?;
         }
+        // An IPv6 address takes a moment until a socket may be bound to it.
+        internet.set_sysctls(&[("net.ipv6.ip_nonlocal_bind", "1")])?;
         internet.ip(&format!(
             "addr add {INTERNET}/32 dev lo
              addr add {INTERNET_IPV6}/128 dev lo"

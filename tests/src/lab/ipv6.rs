@@ -129,8 +129,7 @@ impl Ipv6Lab {
             web,
         };
         lab.configure(&format!("firewall = {:?}", back_end.setting()), "00-lab")?;
-        lab.announce("2001:db8:1::".parse()?)?;
-        until("an address by advertisement", || lab.hears_of(GATEWAY).unwrap_or_default());
+        lab.advertise("2001:db8:1::".parse()?, GATEWAY);
         Ok(lab)
     }
 
@@ -167,8 +166,19 @@ impl Ipv6Lab {
         Ok(run)
     }
 
-    /// Has the internet's router announce itself and a prefix of 64 bits (RFC 4861, sections 4.2 and 4.6.2).
-    pub fn announce(&self, prefix: Ipv6Addr) -> Result<()> {
+    /// Has the internet's router announce itself and a prefix, until the gateway has made that address of it: links and
+    /// addresses take a moment to come up.
+    ///
+    /// # Panics
+    /// If it doesn't.
+    pub fn advertise(&self, prefix: Ipv6Addr, address: Ipv6Addr) {
+        until("an address by advertisement", || {
+            self.announce(prefix).is_ok() && self.hears_of(address).unwrap_or_default()
+        });
+    }
+
+    /// Announces the router and a prefix of 64 bits once (RFC 4861, sections 4.2 and 4.6.2).
+    fn announce(&self, prefix: Ipv6Addr) -> Result<()> {
         let interface: u32 =
             self.internet.exec(["cat", "/sys/class/net/eth0/ifindex"])?.trim().parse()?;
         let lifetime = 1800_u16.to_be_bytes();
