@@ -122,3 +122,24 @@ fn somebody_else_may_be_faster_to_delete_the_table() {
         assert_eq!(run("nft list tables").await, "");
     });
 }
+
+#[test]
+fn rules_are_read_without_what_sets_hold() {
+    in_namespace(|| async {
+        // It would read all sets, whatever it is to list.
+        let folder = tempfile::tempdir().expect("a folder");
+        let nft = folder.path().join("nft");
+        script(&nft, "test \"$1\" != -j || exit 9; exec nft \"$@\"").await;
+        let firewall = Nftables::new(nft, DEADLINE);
+        let rendering = rendering(firewall.kind());
+        firewall.load(&rendering).await.expect("loads");
+        let loaded = firewall.loaded(Depth::Rules).await.expect("readable").expect("loaded");
+        assert_eq!((loaded.digest, loaded.damage), (Some(rendering.digest), vec![]));
+        let audited = firewall.loaded(Depth::Elements).await.expect("readable").expect("loaded");
+        assert_ne!(audited.damage, [""; 0], "what sets hold is asked of nft");
+        run("nft delete element inet natd sources '{ 10.20.0.7 }'; nft insert rule inet natd forward accept")
+            .await;
+        let loaded = firewall.loaded(Depth::Rules).await.expect("readable").expect("loaded");
+        assert_eq!(loaded.damage, ["foreign rules in forward: 1"]);
+    });
+}

@@ -1,11 +1,10 @@
-//! What `nft -j list` prints, as far as natd looks at it (libnftables-json(5)).
+//! What sets hold, by what `nft -j list` prints (libnftables-json(5)).
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use natd_core::ruleset::ElementsDigest;
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Listing {
@@ -15,37 +14,7 @@ pub(super) struct Listing {
 /// One object, in the field of its kind.
 #[derive(Debug, Deserialize)]
 struct Object {
-    metainfo: Option<IgnoredAny>,
-    table: Option<Table>,
-    chain: Option<Chain>,
-    rule: Option<Rule>,
     set: Option<Set>,
-    #[serde(flatten)]
-    other: BTreeMap<String, Value>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Table {
-    /// Present if there are any. nft 1.0.6 prints the family in their place.
-    pub flags: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Chain {
-    pub name: String,
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    pub hook: Option<String>,
-    #[serde(rename = "prio")]
-    pub priority: Option<i64>,
-    pub policy: Option<String>,
-}
-
-/// What the rule does is left out: only its comment is read back.
-#[derive(Debug, Deserialize)]
-pub(super) struct Rule {
-    pub chain: String,
-    pub comment: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,28 +53,8 @@ struct Annotated {
 }
 
 impl Listing {
-    pub(super) fn tables(&self) -> impl Iterator<Item = &Table> {
-        self.nftables.iter().filter_map(|object| object.table.as_ref())
-    }
-
-    pub(super) fn chains(&self) -> impl Iterator<Item = &Chain> {
-        self.nftables.iter().filter_map(|object| object.chain.as_ref())
-    }
-
-    pub(super) fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.nftables.iter().filter_map(|object| object.rule.as_ref())
-    }
-
     pub(super) fn sets(&self) -> impl Iterator<Item = &Set> {
         self.nftables.iter().filter_map(|object| object.set.as_ref())
-    }
-
-    /// Kinds of objects that natd never makes: maps, counters, flowtables …
-    pub(super) fn others(&self) -> impl Iterator<Item = &str> {
-        self.nftables
-            .iter()
-            .filter(|object| object.metainfo.is_none())
-            .flat_map(|object| object.other.keys().map(String::as_str))
     }
 }
 
@@ -148,13 +97,5 @@ mod tests {
         let nets = ["10.0.0.0/8", "192.0.2.1/32", "198.51.100.0/30", "203.0.113.9/32"]
             .map(|net| net.parse::<IpNet>().expect("a prefix"));
         assert_eq!(digests, [Some(ElementsDigest::of_nets(&nets)), None]);
-        assert_eq!(listing.others().count(), 0);
-    }
-
-    #[test]
-    fn what_natd_does_not_know_is_listed_by_kind() {
-        let json = r#"{"nftables": [{"flowtable": {"name": "f"}}, {"map": {"name": "m"}}]}"#;
-        let listing: Listing = serde_json::from_str(json).expect("a listing");
-        assert_eq!(listing.others().collect::<Vec<_>>(), ["flowtable", "map"]);
     }
 }

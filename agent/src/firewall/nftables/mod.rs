@@ -1,4 +1,5 @@
-//! The nftables back end: the table `inet natd`, replaced in one transaction and read back as JSON.
+//! The nftables back end: the table `inet natd`, replaced by `nft` in one transaction, and read back from the
+//! kernel; what its sets hold by `nft`, as JSON.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -15,6 +16,7 @@ use natd_core::{
 use super::audit;
 use crate::process::Program;
 
+mod kernel;
 mod listing;
 
 use listing::Listing;
@@ -23,13 +25,14 @@ use listing::Listing;
 #[derive(Debug)]
 pub struct Nftables {
     nft: Program,
+    deadline: Duration,
 }
 
 impl Nftables {
     /// The path of `nft`, or a name that is looked for in `PATH`; and how long one run of it may
-    /// take.
+    /// take, and one look into the kernel.
     pub fn new(nft: impl Into<PathBuf>, deadline: Duration) -> Self {
-        Self { nft: Program::new(nft, "nftables", deadline) }
+        Self { nft: Program::new(nft, "nftables", deadline), deadline }
     }
 
     /// The version that is on this host, in the program's words.
@@ -49,41 +52,37 @@ impl Nftables {
     /// As for [`Firewall::loaded`].
     pub async fn foreign_tables(&self) -> Result<Vec<String>> {
         const OF_IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
-        let is_foreign = |table: &(String, String)| {
-            let (family, name) = (table.0.as_str(), table.1.as_str());
+        let is_foreign = |table: &(&str, String)| {
+            let (family, name) = (table.0, table.1.as_str());
             let of_iptables =
                 matches!(family, "ip" | "ip6" | "bridge" | "arp") && OF_IPTABLES.contains(&name);
             !of_iptables && (family, name) != ("inet", TABLE)
         };
-        let tables = self.tables("look for nftables tables").await?;
+        let tables = kernel::tables("look for nftables tables", self.deadline).await?;
         let foreign = tables.into_iter().filter(is_foreign);
         Ok(foreign.map(|(family, name)| format!("{family} {name}")).collect())
     }
 
-    /// Families and names of all tables. Not from JSON: over a table with flags nft 1.0.6 dies
-    /// (Debian 12).
-    async fn tables(&self, doing: &str) -> Result<Vec<(String, String)>> {
-        let list = self.nft.run(doing, &["list", "tables"], None).await?.success(doing)?;
-        let table = |line: &str| {
-            let (family, name) = line.strip_prefix("table ")?.split_once(' ')?;
-            Some((family.to_owned(), name.to_owned()))
-        };
-        Ok(list.lines().filter_map(table).collect())
+    /// The table, all but what its sets hold; `None` if there is none.
+    ///
+    /// A host without `nft` is told apart from one without the table.
+    async fn table(&self, doing: &str) -> Result<Option<kernel::Table>> {
+        match kernel::read(doing, TABLE, self.deadline).await {
+            Ok(None) => self.version().await.map(|_| None),
+            // A kernel without nftables has no table. If the program is there, it will say so when it loads.
+            Err(error) if error.kind() == Kind::NotFound => self.version().await.map(|_| None),
+            table => table,
+        }
     }
 
-    async fn list(&self, doing: &str, what: &[&str]) -> Result<Listing> {
-        let args = [&["-j"], what].concat();
+    /// What its sets hold, by name; `None` of what aren't addresses.
+    async fn elements(&self, doing: &str) -> Result<BTreeMap<String, Option<ElementsDigest>>> {
+        let args = ["-j", "list", "table", "inet", TABLE];
         let stdout = self.nft.run(doing, &args, None).await?.success(doing)?;
-        serde_json::from_str(&stdout).map_err(|error| {
+        let listing: Listing = serde_json::from_str(&stdout).map_err(|error| {
             Error::new(Kind::Invalid, doing, format!("nft's JSON is not understood: {error}"))
-        })
-    }
-
-    /// Asked for by a list of all tables, since `nft` tells an absent table from any other failure
-    /// by words only.
-    async fn is_present(&self, doing: &str) -> Result<bool> {
-        let tables = self.tables(doing).await?;
-        Ok(tables.iter().any(|(family, name)| family == "inet" && name == TABLE))
+        })?;
+        Ok(listing.sets().map(|set| (set.name.clone(), set.elements())).collect())
     }
 
     async fn execute(&self, doing: &str, script: &str) -> Result<()> {
@@ -99,23 +98,23 @@ impl Firewall for Nftables {
 
     async fn loaded(&self, depth: Depth) -> Result<Option<Loaded>> {
         let doing = "read the nftables table inet natd";
-        if !self.is_present(doing).await? {
-            return Ok(None);
-        }
-        // `-t` leaves out what sets hold; nft doesn't even ask the kernel for it then.
-        let terse: &[&str] = if depth == Depth::Rules { &["-t"] } else { &[] };
-        let table = ["list", "table", "inet", TABLE];
-        match self.list(doing, &[terse, &table].concat()).await {
-            Ok(listing) => Ok(Some(inspect(&listing, depth))),
-            // Somebody may have deleted it since.
-            Err(_) if !self.is_present(doing).await? => Ok(None),
-            // nft 1.0.6 (Debian 12) dies over a table with flags. What can't be listed is replaced.
-            Err(error) if error.kind() == Kind::Invalid => Ok(Some(Loaded {
-                digest: None,
-                damage: vec![format!("the table is not as natd made it: {error}")],
-            })),
-            Err(error) => Err(error),
-        }
+        let Some(table) = self.table(doing).await? else { return Ok(None) };
+        // What is to be replaced needs no audit of its sets; nft 1.0.6 (Debian 12) dies over a table with flags.
+        let elements = if depth == Depth::Rules || table.is_flagged {
+            None
+        } else {
+            match self.elements(doing).await {
+                Ok(elements) => Some(elements),
+                // Somebody may have deleted it since.
+                Err(_) if self.table(doing).await?.is_none() => return Ok(None),
+                Err(error) if error.kind() == Kind::Invalid => {
+                    let damage = vec![format!("the table is not as natd made it: {error}")];
+                    return Ok(Some(Loaded { digest: None, damage }));
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Some(inspect(&table, elements.as_ref())))
     }
 
     async fn load(&self, rendering: &Rendering) -> Result<()> {
@@ -124,7 +123,7 @@ impl Firewall for Nftables {
 
     async fn unload(&self) -> Result<()> {
         let doing = "delete the nftables table inet natd";
-        if !self.is_present(doing).await? {
+        if self.table(doing).await?.is_none() {
             return Ok(());
         }
         // The first line makes a success of the second if somebody else has been faster.
@@ -132,12 +131,17 @@ impl Firewall for Nftables {
     }
 }
 
-fn inspect(listing: &Listing, depth: Depth) -> Loaded {
-    let mut chains: BTreeMap<&str, audit::Chain> = listing
-        .chains()
+/// `elements` are what the sets hold; `None` if that wasn't asked for.
+fn inspect(
+    table: &kernel::Table,
+    elements: Option<&BTreeMap<String, Option<ElementsDigest>>>,
+) -> Loaded {
+    let mut chains: BTreeMap<&str, audit::Chain> = table
+        .chains
+        .iter()
         .map(|chain| (chain.name.as_str(), audit::Chain::new(&chain.name)))
         .collect();
-    for rule in listing.rules() {
+    for rule in &table.rules {
         let mark = rule.comment.as_deref().and_then(|comment| comment.parse().ok());
         chains
             .entry(&rule.chain)
@@ -153,60 +157,57 @@ fn inspect(listing: &Listing, depth: Depth) -> Loaded {
         .flat_map(|chain| chain.marks.iter().flatten())
         .flat_map(|mark| mark.sets.iter().map(|(name, elements)| (name.as_str(), elements)))
         .collect();
-    loaded.damage.extend(tables(listing));
-    loaded.damage.extend(base_chains(listing));
+    loaded.damage.extend(
+        table.is_flagged.then(|| {
+            "the table is not as natd made it: it has a flag, as dormant ones do".to_owned()
+        }),
+    );
+    loaded.damage.extend(base_chains(table));
     // A rendering that is torn is loaded anew in any case; what vouched for its sets may be gone.
     if loaded.digest.is_some() {
-        loaded.damage.extend(sets(listing, &vouched, depth));
+        loaded.damage.extend(sets(table, &vouched, elements));
     }
-    loaded.damage.extend(listing.others().map(|kind| format!("a foreign {kind} is in the table")));
+    loaded
+        .damage
+        .extend(table.others.iter().map(|kind| format!("a foreign {kind} is in the table")));
     loaded
 }
 
-/// A flag makes the table dormant, or another program's own.
-fn tables(listing: &Listing) -> Vec<String> {
-    let flagged = listing.tables().filter(|table| table.flags.is_some());
-    flagged
-        .map(|_| "the table is not as natd made it: it has a flag, as dormant ones do".to_owned())
-        .collect()
-}
-
-fn base_chains(listing: &Listing) -> Vec<String> {
+fn base_chains(table: &kernel::Table) -> Vec<String> {
     let mut damage = Vec::new();
     for (name, kind, hook, priority) in BASE_CHAINS {
-        match listing.chains().find(|chain| chain.name == name) {
+        let wanted = kernel::Base { kind: kind.to_owned(), hook, priority, accepts: true };
+        match table.chains.iter().find(|chain| chain.name == name) {
             // Without rules it does nothing, and with rules those are missing.
             None if name == "prerouting" => {}
             None => damage.push(format!("chain {name} is missing")),
-            Some(chain)
-                if chain.kind.as_deref() != Some(kind)
-                    || chain.hook.as_deref() != Some(hook)
-                    || chain.priority != Some(priority)
-                    || chain.policy.as_deref() != Some("accept") =>
-            {
+            Some(chain) if chain.base.as_ref() != Some(&wanted) => {
                 damage.push(format!("chain {name} has another hook, priority or policy"));
             }
             Some(_) => {}
         }
     }
-    let foreign = listing.chains().filter(|chain| !CHAINS.contains(&chain.name.as_str()));
+    let foreign = table.chains.iter().filter(|chain| !CHAINS.contains(&chain.name.as_str()));
     damage.extend(foreign.map(|chain| format!("chain {} is foreign", chain.name)));
     damage
 }
 
-fn sets(listing: &Listing, vouched: &BTreeMap<&str, &ElementsDigest>, depth: Depth) -> Vec<String> {
-    let there: BTreeMap<&str, Option<ElementsDigest>> =
-        listing.sets().map(|set| (set.name.as_str(), set.elements())).collect();
+fn sets(
+    table: &kernel::Table,
+    vouched: &BTreeMap<&str, &ElementsDigest>,
+    elements: Option<&BTreeMap<String, Option<ElementsDigest>>>,
+) -> Vec<String> {
     let mut damage: Vec<String> = vouched
         .iter()
-        .filter_map(|(name, elements)| match there.get(name) {
-            None => Some(format!("set {name} is missing")),
-            Some(_) if depth == Depth::Rules => None,
-            Some(Some(there)) if there == *elements => None,
-            Some(_) => Some(format!("set {name} has other elements")),
+        .filter_map(|(name, wanted)| {
+            if !table.sets.iter().any(|there| there == name) {
+                return Some(format!("set {name} is missing"));
+            }
+            let there = elements?.get(*name).and_then(Option::as_ref);
+            (there != Some(*wanted)).then(|| format!("set {name} has other elements"))
         })
         .collect();
-    let foreign = there.keys().filter(|name| !vouched.contains_key(*name));
+    let foreign = table.sets.iter().filter(|name| !vouched.contains_key(name.as_str()));
     damage.extend(foreign.map(|name| format!("set {name} is foreign")));
     damage
 }
