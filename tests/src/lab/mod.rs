@@ -158,6 +158,11 @@ impl Lab {
         self.fabric.sync()
     }
 
+    /// Leaves the network as it is from now on, whatever happens in the cloud: for who wants the API for natd alone.
+    pub fn hold_network(&self) {
+        self.fabric.hold();
+    }
+
     /// The calls that instances made, in order.
     pub fn api_log(&self) -> Vec<Call> {
         self.cloud.calls().log()

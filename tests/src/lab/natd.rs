@@ -1,7 +1,7 @@
 //! natd on the NAT instance: its files, its environment, and one run of it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;
 use std::iter;
@@ -180,10 +180,15 @@ pub fn forget_environment(command: &mut Command) {
 
 /// Has a command find programs in this folder ahead of the usual places.
 pub fn look_first_in(command: &mut Command, folder: &Path) -> Result<()> {
+    command.env("PATH", first_in(folder)?);
+    Ok(())
+}
+
+/// The `PATH` by which programs are found in this folder ahead of the usual places.
+pub fn first_in(folder: &Path) -> Result<OsString> {
     let usual = std::env::var_os("PATH").unwrap_or_default();
     let path = iter::once(folder.to_owned()).chain(std::env::split_paths(&usual));
-    command.env("PATH", std::env::join_paths(path).context("PATH")?);
-    Ok(())
+    std::env::join_paths(path).context("PATH")
 }
 
 /// Runs a command to its end, with its output read as it comes.

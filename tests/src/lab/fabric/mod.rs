@@ -59,6 +59,8 @@ struct Notes {
     served: u64,
     /// Why the last sync failed.
     failure: Option<String>,
+    /// Nothing is to be read, and the network stays as it is.
+    held: bool,
     stop: bool,
 }
 
@@ -76,13 +78,17 @@ impl Board {
 
     /// Waits for the next sync to do; `None` to stop.
     fn next(&self) -> Option<u64> {
-        let idle = |notes: &mut Notes| notes.asked == notes.served && !notes.stop;
-        let notes = self.notes();
-        let (notes, _) = self
-            .written
-            .wait_timeout_while(notes, IDLE, idle)
-            .unwrap_or_else(PoisonError::into_inner);
-        (!notes.stop).then_some(notes.asked)
+        let idle = |notes: &mut Notes| (notes.asked == notes.served || notes.held) && !notes.stop;
+        loop {
+            let notes = self.notes();
+            let (notes, _) = self
+                .written
+                .wait_timeout_while(notes, IDLE, idle)
+                .unwrap_or_else(PoisonError::into_inner);
+            if notes.stop || !notes.held {
+                return (!notes.stop).then_some(notes.asked);
+            }
+        }
     }
 
     fn report(&self, served: u64, result: Result<()>) {
@@ -121,8 +127,16 @@ impl Fabric {
         Self { board, current, thread: Some(thread) }
     }
 
-    /// Reads and applies the cloud's state now, and returns once that is done.
+    /// Reads nothing from now on and leaves the network as it is.
+    pub fn hold(&self) {
+        self.board.notes().held = true;
+    }
+
+    /// Reads and applies the cloud's state now, and returns once that is done; at once if the network is held.
     pub fn sync(&self) -> Result<()> {
+        if self.board.notes().held {
+            return Ok(());
+        }
         let number = self.board.ask();
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut notes = self.board.notes();

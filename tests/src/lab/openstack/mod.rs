@@ -25,8 +25,9 @@ pub mod servers;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -62,6 +63,8 @@ pub struct Openstack {
     /// Whether hosts learn their routes by DHCP: a table is a subnet then, and else a router.
     host_routes: bool,
     two_interfaces: bool,
+    /// How many routers were made since the cloud was seeded.
+    further_routers: AtomicUsize,
     /// Networks by their subnet.
     networks: Arc<BTreeMap<String, String>>,
     credential: Credential,
@@ -128,6 +131,7 @@ impl Starting for Launched {
         };
         Ok(Arc::new(Openstack {
             host_routes: topology.host_routes,
+            further_routers: AtomicUsize::new(0),
             two_interfaces: seeded.ids.interfaces.contains_key("nat/eth1"),
             networks: Arc::new(seeded.ids.subnets.iter().filter_map(network).collect()),
             seeded,
@@ -296,10 +300,39 @@ impl Cloud for Openstack {
         self.change_port(interface, &fields)
     }
 
+    /// A router with an interface in the subnet of the port that natd's routes lead to: an extra route's next hop has
+    /// to be in a subnet of the router's.
     fn new_table(&self) -> Result<String> {
-        let fields = json!({ "name": "new", "project_id": self.ids().network });
+        let project = &self.ids().network;
+        let number = self.further_routers.fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            // A project may have ten, unless told otherwise.
+            let quota = json!({ "quota": { "router": -1, "port": -1 } });
+            self.api.put(&format!("/v2.0/quotas/{project}"), &quota)?;
+        }
+        let fields = json!({ "name": "new", "project_id": project });
         let router = self.api.make("router", &fields)?;
-        text(&router, "id").map(str::to_owned)
+        let router = text(&router, "id")?.to_owned();
+        let target = self.port(self.target())?;
+        let fixed = items(&target, "fixed_ips").next().context("a port without addresses")?;
+        let neighbour: Ipv4Addr = text(fixed, "ip_address")?.parse().context("its address")?;
+        // `Ids::elsewhere` is nobody's, and what is below has owners since the cloud was seeded.
+        let mut free = (20..200).chain(201..255);
+        let last: u32 = free.nth(number).context("the subnet is full")?;
+        let port = self.api.make(
+            "port",
+            &json!({
+                "network_id": target["network_id"],
+                "project_id": project,
+                "fixed_ips": [{
+                    "subnet_id": fixed["subnet_id"],
+                    "ip_address": Ipv4Addr::from(u32::from(neighbour) & !0xff | last),
+                }],
+            }),
+        )?;
+        let interface = json!({ "port_id": text(&port, "id")? });
+        self.api.put(&format!("/v2.0/routers/{router}/add_router_interface"), &interface)?;
+        Ok(router)
     }
 }
 
