@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::process::{kib, megabytes, processor};
 use super::report::Section;
 use crate::lab::Lab;
 use crate::lab::natd::binary;
@@ -67,40 +68,4 @@ pub fn measure() -> Result<Section> {
     );
     section.target("binary", "at most 25 MB", megabytes(size / 1024), size / 1024 <= MOST_KIB);
     Ok(section)
-}
-
-/// What a process has used of the processor.
-struct Processor {
-    /// In user mode and in the kernel.
-    ticks: u64,
-    nanoseconds: u64,
-}
-
-fn processor(pid: u32) -> Result<Processor> {
-    let stat = read(pid, "stat")?;
-    // The second field is the program's name in parentheses, and may hold spaces: count behind it.
-    let (_, fields) = stat.rsplit_once(") ").context("a process without a name")?;
-    let used = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
-    let ticks = used.sum::<Result<u64, _>>().context("reading /proc/PID/stat")?;
-    let schedstat = read(pid, "schedstat")?;
-    let on_cpu = schedstat.split(' ').next().context("an empty schedstat")?;
-    Ok(Processor { ticks, nanoseconds: on_cpu.parse().context("reading schedstat")? })
-}
-
-/// The field of that name in a file of `/proc/PID`, in KiB.
-fn kib(pid: u32, file: &str, field: &str) -> Result<u64> {
-    let text = read(pid, file)?;
-    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let number = value.and_then(|value| value.trim().strip_suffix(" kB"));
-    number.and_then(|number| number.parse().ok()).with_context(|| format!("no {field} in {file}"))
-}
-
-fn read(pid: u32, file: &str) -> Result<String> {
-    let path = format!("/proc/{pid}/{file}");
-    fs::read_to_string(&path).with_context(|| format!("reading {path}"))
-}
-
-fn megabytes(kib: u64) -> String {
-    let tenths = kib * 1024 / 100_000;
-    format!("{}.{} MB", tenths / 10, tenths % 10)
 }

@@ -2,13 +2,16 @@
 
 use std::fmt::{self, Display};
 
-/// One subject: what was measured and how, a table, and the targets that it is held to.
+use super::plot::Plot;
+
+/// One subject: what was measured and how, a table, its plots, and the targets that it is held to.
 #[derive(Clone, Debug, Default)]
 pub struct Section {
     title: String,
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
     notes: Vec<String>,
+    plots: Vec<Plot>,
     targets: Vec<Target>,
 }
 
@@ -35,6 +38,15 @@ impl Section {
         self.notes.push(text.into());
     }
 
+    /// A plot below the table.
+    pub fn plot(&mut self, plot: Plot) {
+        self.plots.push(plot);
+    }
+
+    pub fn plots(&self) -> &[Plot] {
+        &self.plots
+    }
+
     /// What was to be reached, and what was.
     pub fn target(&mut self, what: &str, wanted: &str, measured: impl Display, met: bool) {
         let (what, wanted) = (what.to_owned(), wanted.to_owned());
@@ -54,6 +66,9 @@ impl Display for Section {
             writeln!(f, "{note}\n")?;
         }
         write_table(f, &self.columns, &self.rows)?;
+        for plot in &self.plots {
+            writeln!(f, "\n{plot}")?;
+        }
         if self.targets.is_empty() {
             return Ok(());
         }

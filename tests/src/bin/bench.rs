@@ -1,7 +1,8 @@
 //! `make bench`: speed and memory, as ratios of what is measured side by side, and which targets are met.
 //!
-//! With `--write` it becomes `docs/benchmarks.md`: for a run that somebody has watched, on a machine with nothing else to
-//! do. With names of sections (`api-calls`, `many-tables`, `wall-time`, `idle`, `data-path`) it measures only those.
+//! With `--write` it becomes `docs/benchmarks.md` and `docs/plots/*.svg`: for a run that somebody has watched, on a machine
+//! with nothing else to do. With names of sections (`api-calls`, `flows`, the others in [`SECTIONS`]) it measures only
+//! those.
 
 #![allow(clippy::print_stdout, reason = "it is what a benchmark is for")]
 
@@ -11,26 +12,35 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use natd_tests::bench::report::Section;
-use natd_tests::bench::{api_calls, data_path, idle, machine, many_tables, wall_time};
+use natd_tests::bench::{
+    api_calls, connections, data_path, flows, idle, loading, machine, many_sources, many_tables,
+    wall_time,
+};
 
 const BOOK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+const PLOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/plots");
 
 const INTRODUCTION: &str = "# Benchmarks
 
-What natd costs, measured beside what it is compared with, by `make bench`: this page is what \
-`target/release/bench --write` makes of one run. Ratios carry over to other machines, absolute numbers don't. Everything \
+What natd costs, measured beside what it is compared with, by `make bench`: this page, tables and plots, is what \
+`target/release/bench --write` makes of one run (`make bench` builds and runs it without `--write`; \
+`target/release/bench connections` measures one section). Ratios carry over to other machines, absolute numbers don't. Everything \
 happens in network namespaces on one machine, with moto as the EC2 API: a call of the real one takes longer, for natd \
 as for the script beside it.
 ";
 
 type Measure = fn() -> Result<Section>;
 
-const SECTIONS: [(&str, Measure); 5] = [
+const SECTIONS: [(&str, Measure); 9] = [
     ("api-calls", api_calls::measure),
     ("many-tables", many_tables::measure),
     ("wall-time", wall_time::measure),
     ("idle", idle::measure),
+    ("many-sources", many_sources::measure),
+    ("loading", loading::measure),
     ("data-path", data_path::measure),
+    ("connections", connections::measure),
+    ("flows", flows::measure),
 ];
 
 fn main() -> ExitCode {
@@ -60,18 +70,24 @@ fn bench(arguments: &[String]) -> Result<()> {
     let started = Instant::now();
     let command = ["bench"].into_iter().chain(arguments.iter().map(String::as_str));
     let mut page = INTRODUCTION.to_owned();
-    let mut met = true;
+    let (mut met, mut plots) = (true, Vec::new());
     show(&mut page, &machine::describe(&command.collect::<Vec<_>>().join(" "))?);
     for (name, measure) in SECTIONS {
         if names.is_empty() || names.contains(&name) {
             let section = measure().with_context(|| format!("measuring {name}"))?;
             met &= section.is_met();
             show(&mut page, &section);
+            plots.extend_from_slice(section.plots());
         }
     }
     println!("Took {} s. {}", started.elapsed().as_secs(), verdict(met));
     if write {
         fs::write(BOOK, page).with_context(|| format!("writing {BOOK}"))?;
+        fs::create_dir_all(PLOTS).with_context(|| format!("making {PLOTS}"))?;
+        for plot in plots {
+            let path = format!("{PLOTS}/{}.svg", plot.name);
+            fs::write(&path, plot.svg()?).with_context(|| format!("writing {path}"))?;
+        }
     }
     Ok(())
 }

@@ -1,15 +1,16 @@
 //! What is sent through a chain, and what it costs.
 //!
 //! A client and a server work on each processor, bound to it. The kernel carries a packet all the way in the time of who
-//! sends it, the gateway's part included. So a rate is what was done in a second of the processor time of these threads:
-//! on a machine with nothing else to do, that is a second; on a busy one, the neighbours don't count.
+//! sends it, the gateway's part included, or in that of its own thread for soft interrupts there. So a rate is what was
+//! done in a second of the processor time of these threads: on a machine with nothing else to do, that is a second; on a
+//! busy one, the neighbours hardly count.
 
 use std::thread::{self, ScopedJoinHandle, available_parallelism};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::chain::Chain;
+use super::super::chain::Chain;
 use super::pair::{self, Work};
 
 /// What is sent.

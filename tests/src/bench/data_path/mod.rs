@@ -1,11 +1,9 @@
 //! Connections, bytes and packets through natd's rules, beside one bare rule and beside none.
 //!
-//! - [`chain`]: client, gateway and server, with nothing else on the way.
 //! - [`variant`]: what is loaded into the gateway.
 //! - [`load`]: what is sent through it; [`pair`]: who sends it.
 
-mod chain;
-mod load;
+pub(super) mod load;
 mod pair;
 mod variant;
 
@@ -14,10 +12,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::chain::Chain;
 use super::report::Section;
 use super::sample::Sample;
-use chain::Chain;
 use load::Load;
+pub(super) use variant::BARE;
 use variant::Variant;
 
 /// Chains are laid anew so many times: where the kernel happens to put a chain in memory makes one faster than the other
@@ -73,7 +72,7 @@ fn report(samples: &Samples) -> Section {
          go through the chains by turns of {} ms, {} rounds, in another order each time; the chains are laid anew after \
          {ROUNDS} rounds, and the kernel forgets the connections of a turn before the next. The last column is the median \
          of the ratios within a round. Rates are per second of the processor time of clients and servers, in which the \
-         kernel does the gateway's work too, and are summed over the processors: on a machine with nothing else to do \
+         kernel does the gateway's work too, and of its threads for soft interrupts, and are summed over the processors: on a machine with nothing else to do \
          they are what goes through in a second. From run to run the ratios move by about 0.02: one run does not settle \
          whether a rule that close to its target meets it.",
         TURN.as_millis(),

@@ -1,8 +1,10 @@
 //! One client and one server at work, both on one processor.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::SockRef;
 
-use super::chain::{Chain, SERVER};
+use super::super::chain::{Chain, SERVER};
 
 /// An answer that takes longer never comes.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,7 +27,7 @@ const BURST: u32 = 64;
 pub struct Work {
     /// Connections, bits or packets.
     pub done: f64,
-    /// Of both threads, the kernel's work in it.
+    /// Of both threads and of the kernel's own on that processor, which takes over where packets are much work.
     pub processor_time: Duration,
 }
 
@@ -80,6 +82,7 @@ pub fn throughput(chain: &Chain, processor: usize, time: Duration) -> Result<Wor
 pub fn packets(chain: &Chain, processor: usize, time: Duration) -> Result<Work> {
     let at = port(9500, processor)?;
     let _open = chain.server.run(|| UdpSocket::bind(at))??;
+    let account = SoftInterrupts::open(processor)?;
     chain.client.run(|| {
         bind(processor)?;
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -92,7 +95,8 @@ pub fn packets(chain: &Chain, processor: usize, time: Duration) -> Result<Work> 
             }
             count += BURST;
         }
-        Ok(Work { done: f64::from(count), processor_time: processor_time()? })
+        let processor_time = processor_time()? + account.used()?;
+        Ok(Work { done: f64::from(count), processor_time })
     })?
 }
 
@@ -105,6 +109,7 @@ fn both(
     client: impl FnOnce() -> Result<f64> + Send,
 ) -> Result<Work> {
     let listener = chain.server.listen(at)?;
+    let account = SoftInterrupts::open(processor)?;
     thread::scope(|scope| {
         let serving = scope.spawn(|| {
             bind(processor)?;
@@ -118,7 +123,7 @@ fn both(
         SockRef::from(&listener).shutdown(Shutdown::Both)?;
         let server_time = serving.join().map_err(|_| anyhow!("the server panicked"))?;
         let (done, client_time) = client??;
-        Ok(Work { done, processor_time: client_time + server_time? })
+        Ok(Work { done, processor_time: client_time + server_time? + account.used()? })
     })
 }
 
@@ -134,9 +139,45 @@ fn bind(processor: usize) -> Result<()> {
     sched_setaffinity(None, &set).context("binding a thread to a processor")
 }
 
-/// What the calling thread has used so far, by the scheduler's account.
+/// What the kernel's thread for soft interrupts uses on one processor: packets that come faster than their senders carry
+/// them are carried by it.
+struct SoftInterrupts {
+    thread: Option<String>,
+    before: Duration,
+}
+
+impl SoftInterrupts {
+    fn open(processor: usize) -> Result<Self> {
+        static THREADS: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+        let threads = THREADS.get_or_init(|| {
+            let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+            let named = |entry: fs::DirEntry| {
+                let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+                let schedstat = entry.path().join("schedstat").to_str()?.to_owned();
+                name.starts_with("ksoftirqd/").then(|| (name.trim().to_owned(), schedstat))
+            };
+            processes.filter_map(named).collect()
+        });
+        // In a container it isn't seen.
+        let thread = threads.get(&format!("ksoftirqd/{processor}")).cloned();
+        let before = thread.as_deref().map_or(Ok(Duration::ZERO), used_by)?;
+        Ok(Self { thread, before })
+    }
+
+    fn used(&self) -> Result<Duration> {
+        let now = self.thread.as_deref().map_or(Ok(Duration::ZERO), used_by)?;
+        Ok(now.saturating_sub(self.before))
+    }
+}
+
+/// What the calling thread has used so far.
 fn processor_time() -> Result<Duration> {
-    let account = fs::read_to_string("/proc/thread-self/schedstat").context("reading schedstat")?;
+    used_by("/proc/thread-self/schedstat")
+}
+
+/// By the scheduler's account.
+fn used_by(schedstat: &str) -> Result<Duration> {
+    let account = fs::read_to_string(schedstat).context("reading schedstat")?;
     let nanoseconds = account.split(' ').next().context("an empty schedstat")?;
     Ok(Duration::from_nanos(nanoseconds.parse().context("reading schedstat")?))
 }

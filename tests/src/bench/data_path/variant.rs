@@ -1,15 +1,13 @@
 //! What is loaded into a gateway.
 
-use std::fs;
+use anyhow::{Context, Result};
 
-use anyhow::{Context, Result, ensure};
-
-use super::chain::{CLIENT, Chain, OUTSIDE};
+use super::super::chain::{CLIENT, Chain, OUTSIDE};
 use crate::lab::back_end::BackEnd;
-use crate::lab::natd::{binary, forget_environment, look_first_in, run};
+use crate::lab::natd::first_in;
 use crate::lab::topology::NETWORKS;
 
-const BARE: &str = "table ip bare {
+pub const BARE: &str = "table ip bare {
     chain postrouting {
         type nat hook postrouting priority srcnat; policy accept;
         oifname \"outside\" masquerade
@@ -88,14 +86,6 @@ fn apply(chain: &Chain, back_end: BackEnd) -> Result<()> {
          [nat]\nsources = {networks:?}\nexclude = {networks:?}\ninterface = \"outside\"\nfirewall = {firewall:?}\n\n\
          [routes]\ninterface = \"inside\"\n"
     );
-    let folder = chain.root.join("etc/natd");
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    fs::write(folder.join("natd.toml"), configuration).context("writing natd.toml")?;
-    let mut natd = chain.gateway.command(binary()?);
-    forget_environment(&mut natd);
-    look_first_in(&mut natd, &back_end.programs(&chain.root)?)?;
-    natd.arg("--root").arg(&chain.root).arg("apply");
-    let applied = run(natd)?;
-    ensure!(applied.code == Some(0), "natd apply: {applied:#?}");
-    Ok(())
+    chain.configure(&configuration)?;
+    chain.natd(&first_in(&back_end.programs(&chain.root)?)?, "apply").map(drop)
 }

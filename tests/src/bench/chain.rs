@@ -1,5 +1,6 @@
 //! The shortest way through a gateway: a client, the gateway and a server, each a namespace.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::lab::name::LabName;
 use crate::lab::namespace::Namespace;
+use crate::lab::natd::{Run, binary, forget_environment, run};
 use crate::lab::run::feed;
 
 /// As it is when nobody translates it.
@@ -80,6 +82,25 @@ impl Chain {
         drop(stream);
         ensure!(seen == IpAddr::V4(expected), "the server saw {seen} and not {expected}");
         Ok(())
+    }
+
+    /// Writes natd's configuration in the gateway.
+    pub fn configure(&self, toml: &str) -> Result<()> {
+        let folder = self.root.join("etc/natd");
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::write(folder.join("natd.toml"), toml).context("writing natd.toml")
+    }
+
+    /// Runs natd in the gateway, which finds programs by that `PATH`. It has to succeed.
+    pub fn natd(&self, path: &OsStr, argument: &str) -> Result<Run> {
+        let mut natd = self.gateway.command("env");
+        let mut assignment = OsStr::new("PATH=").to_owned();
+        assignment.push(path);
+        natd.arg(assignment).arg(binary()?).arg("--root").arg(&self.root).arg(argument);
+        forget_environment(&mut natd);
+        let ended = run(natd)?;
+        ensure!(ended.code == Some(0), "natd {argument}: {ended:#?}");
+        Ok(ended)
     }
 
     /// Has the gateway's kernel forget all connections.
