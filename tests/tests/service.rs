@@ -128,6 +128,23 @@ fn one_that_hangs_is_started_again() -> Result<()> {
     Ok(())
 }
 
+/// natd alone is told to stop, and what it has begun comes to its end.
+#[test]
+fn stopping_it_cuts_no_program_short() -> Result<()> {
+    let mut machine = machine()?;
+    let slow = "#!/bin/sh\ntouch /run/begun\nsleep 0.5\nexec /usr/sbin/nft \"$@\"\n";
+    machine.write_script("usr/local/sbin/nft", slow)?;
+    machine.boot()?;
+    machine.sh("systemctl start natd")?;
+    machine.sh("rm -f /run/begun; /usr/sbin/nft delete table inet natd")?;
+    until("natd puts that right", || machine.sh("test -e /run/begun").is_ok());
+    machine.sh("systemctl stop natd; /usr/sbin/nft list table inet natd")?;
+    let log = machine.sh("journalctl -u natd --no-pager -o cat")?;
+    ensure!(log.contains("stopped; the data path stays as it is"), "{log}");
+    ensure!(!log.contains("signal") && !log.contains("ERROR"), "{log}");
+    Ok(())
+}
+
 /// What the unit gives it is what it has, and nothing else.
 #[test]
 fn it_has_the_capabilities_of_its_unit_and_no_others() -> Result<()> {
