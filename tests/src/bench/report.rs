@@ -49,8 +49,12 @@ impl Section {
 
     /// What was to be reached, and what was.
     pub fn target(&mut self, what: &str, wanted: &str, measured: impl Display, met: bool) {
+        let measured = measured.to_string();
         let (what, wanted) = (what.to_owned(), wanted.to_owned());
-        self.targets.push(Target { what, wanted, measured: measured.to_string(), met });
+        // An error may have several lines, and bars in them.
+        let measured: Vec<&str> = measured.split_whitespace().collect();
+        let measured = measured.join(" ").replace('|', "/");
+        self.targets.push(Target { what, wanted, measured, met });
     }
 
     /// Whether there are targets and all of them are met.
