@@ -40,8 +40,9 @@ check: setup
 	$(TOOLS)/bin/cargo-deny --workspace check bans licenses sources
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 
-# Speed and memory, as ratios taken side by side. On a machine with nothing else to do,
-# `target/release/bench --write` makes docs/benchmarks.md of a run.
+# Speed and memory, as ratios taken side by side, in some 20 minutes; `target/release/bench NAME` measures
+# one section. On a machine with nothing else to do, `target/release/bench --write` makes
+# docs/benchmarks.md and docs/plots of a run.
 bench: setup
 	$(CARGO) build --workspace --all-targets --release
 	$(BINARIES)/release/bench

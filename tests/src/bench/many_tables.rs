@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::report::Section;
 use crate::expect::{after_a_quiet_tick, full_ticks, serving_daemon};
@@ -16,12 +16,18 @@ const MANY: usize = 200;
 /// Of a cloud whose lists don't carry the routes, at most so many tables are read in a tick.
 const TABLES_A_TICK: usize = 8;
 
+/// How often `natd apply` is run until nothing is left undone, and how it says that something is.
+const RUNS: usize = 4;
+const PARTLY: i32 = 4;
+
 /// How many ticks are looked at.
 const TICKS: usize = 4;
 
 /// The first convergence of some tables.
 struct Convergence {
     seconds: f64,
+    /// More than one where the cloud failed some of the calls for good.
+    runs: usize,
     calls: Vec<Call>,
 }
 
@@ -34,7 +40,9 @@ pub fn measure() -> Result<Section> {
     section.note(
         "`natd apply` from nothing, with default concurrency (8 calls at once), and the busiest of some ticks of the \
          daemon that find nothing to do. The ratio says how much longer two hundred tables take than two. The API \
-         servers run beside natd on the same machine.",
+         servers run beside natd on the same machine. Where a run leaves something undone, natd is run again: Neutron \
+         over SQLite, as the lab has it, answers some of many writes at once with 500; those count as calls and not as \
+         writes.",
     );
     for cloud in CloudKind::ALL {
         if let Err(error) = of(cloud, &mut section) {
@@ -69,7 +77,10 @@ fn of(cloud: CloudKind, section: &mut Section) -> Result<()> {
         section.row([
             cloud.to_string(),
             count.to_string(),
-            format!("{:.2} s", convergence.seconds),
+            match convergence.runs {
+                1 => format!("{:.2} s", convergence.seconds),
+                runs => format!("{:.2} s in {runs} runs", convergence.seconds),
+            },
             convergence.calls.len().to_string(),
             in_words(&writes(&convergence.calls)),
             tick.len().to_string(),
@@ -96,9 +107,17 @@ fn converge(lab: &Lab, tables: &[String]) -> Result<Convergence> {
     lab.nat()
         .write("etc/natd/conf.d/10-tables.toml", &format!("[routes]\ntables = {tables:?}\n"))?;
     lab.api_log_clear();
-    let run = lab.nat().natd(["apply"])?;
-    ensure!(run.code == Some(0), "natd apply failed: {run:#?}");
-    Ok(Convergence { seconds: run.took.as_secs_f64(), calls: lab.api_log() })
+    let mut seconds = 0.0;
+    for runs in 1..=RUNS {
+        let run = lab.nat().natd(["apply"])?;
+        seconds += run.took.as_secs_f64();
+        if run.code == Some(0) {
+            return Ok(Convergence { seconds, runs, calls: lab.api_log() });
+        }
+        let failed: Vec<&str> = run.stdout.lines().filter(|line| line.contains('✗')).collect();
+        ensure!(run.code == Some(PARTLY) && runs < RUNS, "natd apply: {failed:?} {}", run.stderr);
+    }
+    bail!("natd apply was not run")
 }
 
 fn down(lab: &Lab) -> Result<()> {
@@ -129,7 +148,8 @@ fn busiest_tick(lab: &Lab) -> Result<Vec<Call>> {
 /// How often each action was called that changes something: routes, and the source/destination check once.
 fn writes(calls: &[Call]) -> BTreeMap<String, usize> {
     let mut writes = BTreeMap::new();
-    for call in calls.iter().filter(|call| call.is_write()) {
+    let is_done = |call: &&Call| call.is_write() && call.status.is_none_or(|status| status < 400);
+    for call in calls.iter().filter(is_done) {
         *writes.entry(call.action.clone()).or_default() += 1;
     }
     writes

@@ -4,6 +4,9 @@ use std::fmt::{self, Display};
 
 use super::plot::Plot;
 
+/// Characters of a cell, at most.
+const LONGEST: usize = 300;
+
 /// One subject: what was measured and how, a table, its plots, and the targets that it is held to.
 #[derive(Clone, Debug, Default)]
 pub struct Section {
@@ -53,7 +56,7 @@ impl Section {
         let (what, wanted) = (what.to_owned(), wanted.to_owned());
         // An error may have several lines, and bars in them.
         let measured: Vec<&str> = measured.split_whitespace().collect();
-        let measured = measured.join(" ").replace('|', "/");
+        let measured: String = measured.join(" ").replace('|', "/").chars().take(LONGEST).collect();
         self.targets.push(Target { what, wanted, measured, met });
     }
 
