@@ -43,17 +43,17 @@ pub fn while_it_runs<T>(chain: &Chain, work: impl FnOnce() -> Result<T>) -> Resu
     client.send(&[0])?;
     server.recv(&mut [0; 8]).context("the flow does not come through")?;
 
-    let (done, sent_all) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (done, is_all_sent) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
-        let sender = scope.spawn(|| send(&client, &done));
-        let receiver = scope.spawn(|| receive(&server, &sent_all));
+        let sending = scope.spawn(|| send(&client, &done));
+        let counting = scope.spawn(|| receive(&server, &is_all_sent));
         let outcome = work();
         done.store(true, Ordering::Relaxed);
-        let sent = sender.join().map_err(|_| anyhow!("the sender panicked"));
+        let count = sending.join().map_err(|_| anyhow!("the sender panicked"));
         thread::sleep(LINGER);
-        sent_all.store(true, Ordering::Relaxed);
-        let received = receiver.join().map_err(|_| anyhow!("the receiver panicked"))??;
-        let counted = Counted { sent: sent?, ..received };
+        is_all_sent.store(true, Ordering::Relaxed);
+        let arrived = counting.join().map_err(|_| anyhow!("the receiver panicked"))??;
+        let counted = Counted { sent: count?, ..arrived };
         ensure!(counted.sent > 0, "nothing was sent");
         Ok((counted, outcome?))
     })
@@ -73,7 +73,7 @@ fn send(client: &UdpSocket, done: &AtomicBool) -> u64 {
     sent
 }
 
-fn receive(server: &UdpSocket, sent_all: &AtomicBool) -> Result<Counted> {
+fn receive(server: &UdpSocket, is_all_sent: &AtomicBool) -> Result<Counted> {
     let mut counted = Counted::default();
     let mut buffer = [0; 64];
     loop {
@@ -82,7 +82,7 @@ fn receive(server: &UdpSocket, sent_all: &AtomicBool) -> Result<Counted> {
                 counted.received += 1;
                 counted.sources.insert(source);
             }
-            Err(_) if sent_all.load(Ordering::Relaxed) => return Ok(counted),
+            Err(_) if is_all_sent.load(Ordering::Relaxed) => return Ok(counted),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error).context("receiving"),
         }
