@@ -234,7 +234,7 @@ fn addresses(tuple: &[u8]) -> Option<(IpAddr, IpAddr)> {
 }
 
 /// The value of the first attribute of one of these kinds.
-fn find<'a>(attributes: &'a [u8], kinds: &[u16]) -> Option<&'a [u8]> {
+pub(crate) fn find<'a>(attributes: &'a [u8], kinds: &[u16]) -> Option<&'a [u8]> {
     NlasIterator::new(attributes)
         .flatten()
         .find(|attribute| kinds.contains(&attribute.kind()))

@@ -1,7 +1,7 @@
 //! The loop of `natd run`: a tick at every interval, at every kernel event, at every signal.
 //!
-//! A tick looks, plans, converges and proves. One that changes nothing logs nothing. Between ticks
-//! the process sleeps.
+//! A tick looks, plans, converges and proves; what proofs add up to is told in [`crate::standing`]. One
+//! that changes nothing logs nothing. Between ticks the process sleeps.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,6 @@ use natd_core::{
     apply::Outcome,
     error::{Error, Kind, Result},
     journal::JournalFile,
-    verdict::Proof,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -22,6 +21,7 @@ use crate::{
     events::{Change, Events},
     gateway::{Gateway, Look, targets_us},
     notify::Manager,
+    standing::Standing,
     status::Status,
     told::Told,
 };
@@ -42,7 +42,7 @@ pub struct Daemon<Reload> {
     reload: Reload,
     status: watch::Sender<Status>,
     contest: Contest,
-    proof: Option<(Proof, Instant)>,
+    standing: Standing,
     failures: u32,
     told: Told,
     manager: Manager,
@@ -74,12 +74,12 @@ where
         manager: Manager,
     ) -> Self {
         Self {
+            standing: Standing::new(&gateway.config.verify),
             gateway,
             journal,
             reload,
             status,
             contest: Contest::default(),
-            proof: None,
             failures: 0,
             told: Told::default(),
             manager,
@@ -143,11 +143,7 @@ where
         signals: &mut Signals,
         full: Instant,
     ) -> Wake {
-        let proof_due = self
-            .proof
-            .as_ref()
-            .filter(|_| !self.gateway.config.verify.targets.is_empty())
-            .map_or(due, |(_, at)| *at + self.gateway.config.verify.interval);
+        let proof_due = self.standing.due().unwrap_or(due);
         let turn = async {
             match self.manager.turn() {
                 Some(turn) => sleep(turn).await,
@@ -175,6 +171,16 @@ where
     }
 
     async fn tick(&mut self, look: Look) {
+        self.converge(look).await;
+        // What that proved may have changed what is to be.
+        let withdrawn = self.standing.is_withdrawn();
+        if withdrawn != self.gateway.withdrawn {
+            self.gateway.withdrawn = withdrawn;
+            self.converge(Look::Everything).await;
+        }
+    }
+
+    async fn converge(&mut self, look: Look) {
         let contest = &mut self.contest;
         let now = Instant::now();
         let seen = self
@@ -185,22 +191,10 @@ where
             .await;
         let outcome = match seen {
             Ok(view) => {
-                let fresh = self
-                    .proof
-                    .as_ref()
-                    .filter(|(proof, at)| {
-                        view.plan.is_empty()
-                            && matches!(proof, Proof::Reached(_))
-                            && at.elapsed() < self.gateway.config.verify.interval
-                    })
-                    .map(|(proof, _)| proof.clone());
-                if fresh.is_none() {
-                    self.proof = None;
-                }
-                let (report, proof) = self.gateway.converge(&view, &mut self.journal, fresh).await;
-                if self.proof.is_none() {
-                    self.proof = Some((proof, Instant::now()));
-                }
+                let fresh = self.standing.fresh().filter(|_| view.plan.is_empty()).cloned();
+                let standing = &mut self.standing;
+                let weigh = |evidence, is_new| standing.weigh(evidence, is_new, Instant::now());
+                let report = self.gateway.converge(&view, &mut self.journal, fresh, weigh).await;
                 self.contest.hold(report.served.clone());
                 Ok(report)
             }
@@ -212,7 +206,8 @@ where
             Err(_) => true,
         };
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
-        self.status.send_modify(|status| status.note(outcome, look));
+        let proofs = self.standing.figures(self.gateway.withdrawn);
+        self.status.send_modify(|status| status.note(outcome, look, proofs));
         let headline = self.status.borrow().headline();
         self.manager.ready(&headline);
     }
@@ -224,7 +219,7 @@ where
                 tracing::info!("configuration reloaded");
                 self.gateway = gateway;
                 self.contest = Contest::default();
-                self.proof = None;
+                self.standing = Standing::new(&self.gateway.config.verify);
                 true
             }
             Err(why) => {

@@ -3,16 +3,25 @@
 use std::{io, time::Duration};
 
 use natd_core::{
+    canary,
     error::{Error, Kind, Result},
     ruleset::NFTABLES_TABLE,
 };
+use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::{
     AsyncSocket as _, AsyncSocketExt as _, TokioSocket,
     protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
 };
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketType, netdevice::index_to_name, socket},
+};
 
-use crate::netlink::{self, DATAGRAM};
+use crate::{
+    canary::ANCHOR,
+    conntrack::find,
+    netlink::{self, DATAGRAM},
+};
 
 /// Groups of `include/uapi/linux/rtnetlink.h`: links, IPv4 addresses, IPv4 routes, and IPv4 sysctls
 /// per interface (`forwarding`, `rp_filter`, `proxy_arp` and few others; not `send_redirects`).
@@ -66,12 +75,19 @@ impl Events {
 
     /// Waits for the next change. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Change {
-        tokio::select! {
-            _ = arrival(&self.network) => Change::Network,
-            news = arrival_if_any(self.firewall.as_ref()) => match news {
-                Some(datagram) if !tells_of_elements(&datagram) => Change::Firewall,
-                _ => Change::Elements,
-            },
+        loop {
+            tokio::select! {
+                news = arrival(&self.network) => {
+                    if !news.is_some_and(|datagram| is_of_the_canary(&datagram)) {
+                        return Change::Network;
+                    }
+                }
+                news = arrival_if_any(self.firewall.as_ref()) => match news {
+                    Some(datagram) if is_of_the_canary(&datagram) => {}
+                    Some(datagram) if !tells_of_elements(&datagram) => return Change::Firewall,
+                    _ => return Change::Elements,
+                },
+            }
         }
     }
 
@@ -110,6 +126,55 @@ fn tells_of_elements(datagram: &[u8]) -> bool {
         let table = message.payload().get(8..);
         ELEMENT_MESSAGES.contains(&message.message_type())
             && table.is_some_and(|table| table.starts_with(name.as_bytes()))
+    })
+}
+
+/// `NFT_MSG_NEWGEN` of `NFNL_SUBSYS_NFTABLES`: it ends what is told of a change.
+const NEW_GENERATION: u16 = 0x0a0f;
+
+/// Whether all that a datagram tells of is natd's own canary: its device, its address, the routes to
+/// it, its table. They come and go at every proof.
+fn is_of_the_canary(datagram: &[u8]) -> bool {
+    let mut messages = netlink::messages(datagram).peekable();
+    messages.peek().is_some() && messages.all(|message| is_about_the_canary(&message))
+}
+
+fn is_about_the_canary(message: &NetlinkBuffer<&[u8]>) -> bool {
+    // The length of a message's header, and the attribute that tells what it is about.
+    let about = |header: usize, kind: u16| {
+        message.payload().get(header..).and_then(|attributes| find(attributes, &[kind]))
+    };
+    let is_text = |text: &str, value: Option<&[u8]>| {
+        value.is_some_and(|value| value.strip_suffix(&[0]) == Some(text.as_bytes()))
+    };
+    let is_address = |value: Option<&[u8]>| {
+        value.is_some_and(|value| [canary::SOURCE, ANCHOR].iter().any(|own| own.octets() == value))
+    };
+    match message.message_type() {
+        // RTM_NEWLINK, RTM_DELLINK: IFLA_IFNAME.
+        16 | 17 => is_text(canary::DEVICE, about(16, 3)),
+        // RTM_NEWADDR, RTM_DELADDR: IFA_ADDRESS.
+        20 | 21 => is_address(about(8, 1)),
+        // RTM_NEWROUTE, RTM_DELROUTE: RTA_DST.
+        24 | 25 => is_address(about(12, 1)),
+        // RTM_NEWNETCONF, RTM_DELNETCONF: NETCONFA_IFINDEX. By the time that this is read the
+        // canary's device is gone; that any other is gone is told besides, as a link.
+        80 | 81 => {
+            let index = about(4, 1).and_then(|index| index.try_into().ok()).map(i32::from_ne_bytes);
+            index.is_some_and(|index| index > 0 && is_gone_or_the_canarys(index.unsigned_abs()))
+        }
+        NEW_GENERATION => true,
+        // NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE.
+        kind if kind >> 8 == 0x0a => is_text(canary::TABLE, about(4, 1)),
+        _ => false,
+    }
+}
+
+fn is_gone_or_the_canarys(index: u32) -> bool {
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None);
+    any.is_ok_and(|any| match index_to_name(&any, index) {
+        Ok(name) => name == canary::DEVICE,
+        Err(error) => error == Errno::NODEV,
     })
 }
 

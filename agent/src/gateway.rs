@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,14 +17,16 @@ use natd_core::{
     facts::Facts,
     host::{Depth, Host},
     journal::{Journal, JournalFile},
-    model::{InterfaceName, NextHop, RouteKey, RouteTableId},
+    model::{NextHop, RouteKey, RouteTableId},
     network::Network,
     observed::Observed,
     plan::{Plan, plan},
+    proof::{Course, Evidence, prove},
     step::{Phase, Step},
     verdict::{Judgement, Outstanding, Proof, judge},
 };
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use crate::{
     firewall::Choice,
@@ -36,6 +37,9 @@ use crate::{
 
 /// For how long a change may stay invisible in the cloud's answers.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether evidence was found just now.
+pub type IsNew = bool;
 
 /// Why a look came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +83,8 @@ pub struct Gateway {
     audited: Option<Instant>,
     /// The operator's word that what somebody has edited of natd's may be overwritten.
     pub force: bool,
+    /// No routes are to lead here for now: what was proven lately is that they lead nowhere.
+    pub withdrawn: bool,
     last: Option<Listed>,
     /// natd has changed something in the cloud since, or tried to.
     ask_again: bool,
@@ -148,24 +154,23 @@ impl Report {
 }
 
 impl View {
-    /// The egress interface and its own address.
-    fn egress(&self) -> Option<(InterfaceName, IpAddr)> {
-        let rules = self.desired.rules.as_ref()?;
-        Some((rules.ruleset.egress.clone(), IpAddr::V4(rules.egress_address)))
+    /// What is to be proven, with these targets.
+    fn course<'a>(&'a self, targets: &'a [String]) -> Option<Course<'a>> {
+        self.desired.rules.as_ref().map(|rules| Course { rules, targets })
     }
 
     fn judge<'a>(
         &self,
         outstanding: impl IntoIterator<Item = Outstanding<'a>>,
-        proof: &Proof,
+        evidence: &Evidence,
     ) -> Judgement {
-        judge(&self.desired, &self.plan, outstanding, proof)
+        judge(&self.desired, &self.plan, outstanding, evidence)
     }
 
     /// Whether NAT works, if nothing is changed.
     #[must_use]
-    pub fn judgement(&self, proof: &Proof) -> Judgement {
-        self.judge(self.plan.steps.iter().map(Outstanding::from), proof)
+    pub fn judgement(&self, evidence: &Evidence) -> Judgement {
+        self.judge(self.plan.steps.iter().map(Outstanding::from), evidence)
     }
 }
 
@@ -184,6 +189,7 @@ impl Gateway {
             provider,
             firewall,
             force: false,
+            withdrawn: false,
             audited: None,
             last: None,
             ask_again: false,
@@ -250,10 +256,14 @@ impl Gateway {
             boot: self.host.boot.facts(),
             cloud: listed.as_ref().map(|listed| listed.facts.clone()),
         };
-        let desired = desired(&self.config, &facts).map_err(|error| match error.kind() {
+        let mut desired = desired(&self.config, &facts).map_err(|error| match error.kind() {
             Kind::Invalid => Trouble::Configuration(error),
             _ => Trouble::Failure(error),
         })?;
+        if self.withdrawn {
+            desired.routes.clear();
+            desired.wants_routes = false;
+        }
         let kinds = journal.firewalls.iter().copied().chain([self.firewall.kind]).collect();
         let depth = self.depth();
         let observed =
@@ -310,13 +320,15 @@ impl Gateway {
         Ok(View { desired, observed, plan, network, listed, unanswered: None })
     }
 
-    /// Runs the view's plan and judges what came of it, by that proof or by a new one.
+    /// Runs the view's plan and judges what came of it, by that evidence or by new one, as `weigh`
+    /// has it.
     pub async fn converge(
         &mut self,
         view: &View,
         journal: &mut JournalFile,
-        proof: Option<Proof>,
-    ) -> (Report, Proof) {
+        evidence: Option<Evidence>,
+        weigh: impl FnOnce(Evidence, IsNew) -> Evidence,
+    ) -> Report {
         let held_back = self.pace.holds_back(Instant::now()).cloned();
         let tools = Tools {
             host: &self.host,
@@ -328,12 +340,14 @@ impl Gateway {
                 }
             }),
             network: &view.network,
-            egress: view.egress(),
+            course: view.course(&self.config.verify.targets),
+            evidence: OnceCell::new(),
             patience: PATIENCE,
             concurrency: self.config.service.concurrency,
             held_back: held_back.as_ref(),
         };
         let steps = apply(&view.plan, &tools, journal).await;
+        let found = tools.evidence.into_inner();
         if held_back.is_none() {
             self.pace.note(&steps, Instant::now());
         }
@@ -343,33 +357,33 @@ impl Gateway {
                 last.note(step);
             }
         }
-        let proof = match proof_among(&steps).or(proof) {
-            Some(proof) => proof,
-            None => self.prove(view).await,
+        let evidence = match (found, evidence) {
+            (Some(found), _) => weigh(found, true),
+            (None, Some(evidence)) => weigh(evidence, false),
+            (None, None) => weigh(self.prove(view).await, true),
         };
-        (report(view, steps, &proof), proof)
+        report(view, steps, &evidence)
     }
 
     /// Runs the plan of [`Gateway::look_down`].
     pub async fn give_back(&mut self, view: &View, journal: &mut JournalFile) -> Report {
-        self.converge(view, journal, Some(Proof::Unproven)).await.0
+        self.converge(view, journal, Some(Proof::Unproven.into()), |evidence, _| evidence).await
     }
 
     /// Judges without changing anything.
     pub async fn inspect(&self, view: &View) -> Report {
-        let proof = self.prove(view).await;
-        let judgement = view.judgement(&proof);
+        let evidence = self.prove(view).await;
+        let judgement = view.judgement(&evidence);
         let served = served(view, view.plan.steps.iter());
-        Report { judgement, served, ..report(view, Vec::new(), &proof) }
+        Report { judgement, served, ..report(view, Vec::new(), &evidence) }
     }
 
-    /// Reaches the targets from the egress interface's own address.
-    pub async fn prove(&self, view: &View) -> Proof {
-        let targets = &self.config.verify.targets;
-        let Some((interface, address)) = view.egress().filter(|_| !targets.is_empty()) else {
-            return Proof::Unproven;
-        };
-        natd_core::apply::prove(targets, self.host.egress.as_ref(), &interface, address).await
+    /// Sends a canary out.
+    async fn prove(&self, view: &View) -> Evidence {
+        match view.course(&self.config.verify.targets) {
+            Some(course) => prove(&course, &self.host).await,
+            None => Proof::Unproven.into(),
+        }
     }
 
     /// Has the next look read back what sets hold, too: somebody has changed it.
@@ -406,7 +420,10 @@ impl Gateway {
             self.look(&journal.journal, Look::Everything, |_, _| BTreeSet::new()).await?;
         view.plan.steps.retain(|step| step.phase() == Phase::ReturnRoutes);
         view.plan.left_alone.clear();
-        Ok(self.converge(&view, journal, Some(Proof::Unproven)).await.0.steps)
+        let report = self
+            .converge(&view, journal, Some(Proof::Unproven.into()), |evidence, _| evidence)
+            .await;
+        Ok(report.steps)
     }
 }
 
@@ -423,10 +440,10 @@ fn outstanding(Attempt { step, outcome }: &Attempt) -> Outstanding<'_> {
     Outstanding { step, why }
 }
 
-fn report(view: &View, steps: Vec<Attempt>, proof: &Proof) -> Report {
+fn report(view: &View, steps: Vec<Attempt>, evidence: &Evidence) -> Report {
     let left = || steps.iter().filter(|attempt| !matches!(attempt.outcome, Outcome::Done { .. }));
     Report {
-        judgement: view.judge(left().map(outstanding), proof),
+        judgement: view.judge(left().map(outstanding), evidence),
         served: served(view, left().map(|attempt| &attempt.step)),
         unanswered: view.unanswered.clone(),
         steps,
@@ -455,15 +472,4 @@ fn served<'a>(view: &View, outstanding: impl Iterator<Item = &'a Step>) -> BTree
         }
     }
     served
-}
-
-/// The proof that the plan itself has brought.
-fn proof_among(steps: &[Attempt]) -> Option<Proof> {
-    steps.iter().find_map(|attempt| match (&attempt.step, &attempt.outcome) {
-        (Step::ProveEgress { .. }, Outcome::Done { detail }) => {
-            Some(Proof::Reached(detail.clone().unwrap_or_default()))
-        }
-        (Step::ProveEgress { .. }, Outcome::Failed(error)) => Some(Proof::Failed(error.clone())),
-        _ => None,
-    })
 }

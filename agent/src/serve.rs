@@ -62,7 +62,7 @@ async fn metrics(State(status): State<watch::Receiver<Status>>) -> (StatusCode, 
     let mut registry = Registry::with_prefix("natd");
     {
         let status = status.borrow();
-        let counts = status.counts;
+        let (counts, proofs) = (status.counts, status.proofs);
         let mut gauge = |name, help, value: u64| {
             registry.register(
                 name,
@@ -86,6 +86,12 @@ async fn metrics(State(status): State<watch::Receiver<Status>>) -> (StatusCode, 
             "When the last tick ended",
             status.last_tick.unwrap_or(0),
         );
+        gauge("proof_failures", "How many proofs have failed in a row", u64::from(proofs.failures));
+        gauge(
+            "routes_withdrawn",
+            "1 while routes are given back since proofs fail",
+            u64::from(proofs.withdrawn),
+        );
         let mut counter =
             |name, help, value: u64| registry.register(name, help, ConstCounter::new(value));
         counter("full_ticks", "Ticks that looked at cloud and host", counts.full_ticks);
@@ -93,6 +99,9 @@ async fn metrics(State(status): State<watch::Receiver<Status>>) -> (StatusCode, 
         counter("failed_ticks", "Ticks that came to nothing", counts.failed_ticks);
         counter("steps_done", "Steps done", counts.steps_done);
         counter("steps_failed", "Steps that failed", counts.steps_failed);
+        counter("canaries_returned", "Canaries that came through", proofs.returned);
+        counter("canaries_lost", "Canaries that were lost", proofs.lost);
+        counter("canaries_unsent", "Canaries that could not be sent", proofs.unsent);
     }
     let mut text = String::new();
     match encode(&mut text, &registry) {

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use natd_core::{apply::Outcome, error::Error, verdict::Verdict};
 use serde::Serialize;
 
-use crate::gateway::{Look, Report, Trouble};
+use crate::{
+    gateway::{Look, Report, Trouble},
+    standing::Figures,
+};
 
 /// The daemon's state after its last tick.
 #[derive(Debug, Clone, Serialize)]
@@ -22,6 +25,8 @@ pub struct Status {
     pub trouble: Option<Error>,
     /// Counted since the start.
     pub counts: Counts,
+    /// What the proofs of late add up to.
+    pub proofs: Figures,
     #[serde(skip)]
     ticked: Instant,
     #[serde(skip)]
@@ -54,13 +59,15 @@ impl Status {
             report: None,
             trouble: None,
             counts: Counts::default(),
+            proofs: Figures::default(),
             ticked: Instant::now(),
             interval,
         }
     }
 
     /// Notes what a tick came to.
-    pub fn note(&mut self, outcome: Result<Report, Trouble>, look: Look) {
+    pub fn note(&mut self, outcome: Result<Report, Trouble>, look: Look, proofs: Figures) {
+        self.proofs = proofs;
         self.ticked = Instant::now();
         self.last_tick =
             SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());

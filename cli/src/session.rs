@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use natd_agent::{
-    conntrack::Ctnetlink, egress::TcpEgress, firewall::BackEnds, gateway::Gateway, links::Netlink,
-    lock::Lock, persist::HostAtBoot, sysctl::ProcSys,
+    canary::TunCanary, conntrack::Ctnetlink, egress::TcpEgress, firewall::BackEnds,
+    gateway::Gateway, links::Netlink, lock::Lock, persist::HostAtBoot, sysctl::ProcSys,
 };
 use natd_core::{
     config::{Config, ConfigError, FirewallChoice, Layers},
@@ -77,6 +77,7 @@ pub async fn gateway(config: Config, root: &Path) -> Result<Gateway, Obstacle> {
         links: Arc::new(Netlink::new(NETLINK_DEADLINE)),
         conntrack: Arc::new(Ctnetlink::new(CONNTRACK_DEADLINE)),
         egress: Arc::new(TcpEgress::new(EGRESS_DEADLINE)),
+        canary: Arc::new(TunCanary::new(EGRESS_DEADLINE)),
         boot: Arc::new(HostAtBoot::new(root)),
     };
     Ok(Gateway::new(config, host, provider, firewall))

@@ -6,25 +6,26 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     num::NonZeroUsize,
     sync::Arc,
     time::Duration,
 };
 
-use futures_util::{StreamExt, future::join_all, stream};
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use crate::{
     cloud::{CheckSettings, Interface, Provider, RouteTable},
     confirm::confirm,
     desired::{Rules, Weight},
     error::{Error, Kind, Result},
-    host::{Depth, Egress, Host, SysctlKey},
+    host::{Depth, Host, SysctlKey},
     journal::{EarlierSysctl, EarlierTarget, JournalFile, WrittenFile},
-    model::{InterfaceId, InterfaceName, NextHop, RouteKey, RouteTableId},
+    model::{InterfaceId, NextHop, RouteKey, RouteTableId},
     network::Network,
     plan::{Entry, Plan},
+    proof::{Course, Evidence, prove},
     ruleset::{FirewallKind, Ruleset, Served},
     step::{Phase, Step},
     verdict::Proof,
@@ -38,8 +39,10 @@ pub struct Tools<'a> {
     pub cloud: Option<Cloud<'a>>,
     /// The host's network when the plan was made.
     pub network: &'a Network,
-    /// The way out, for the proof.
-    pub egress: Option<(InterfaceName, IpAddr)>,
+    /// What is to be proven before routes are taken.
+    pub course: Option<Course<'a>>,
+    /// What came of that, once it was tried.
+    pub evidence: OnceCell<Evidence>,
     /// For how long a change may stay invisible in the cloud's answers.
     pub patience: Duration,
     /// How many cloud writes may be under way at once.
@@ -305,7 +308,7 @@ async fn run(step: &Step, tools: &Tools<'_>, earlier: Option<&Served>) -> Result
         Step::SwitchCheckOn { interface, earlier } => {
             switch_check(interface, true, earlier.as_ref(), tools).await
         }
-        Step::ProveEgress { targets } => prove_step(targets, tools).await,
+        Step::ProveEgress { .. } => prove_step(tools).await,
         Step::TakeRoute { key, target, .. } => {
             let next_hop = NextHop::Interface(target.clone());
             table(key, tools)?.put(key.destination, &next_hop).await.map(|()| None)
@@ -429,35 +432,17 @@ async fn return_route(
     }
 }
 
-async fn prove_step(targets: &[String], tools: &Tools<'_>) -> Result<Option<String>> {
-    let (interface, address) = tools.egress.as_ref().ok_or_else(|| {
+async fn prove_step(tools: &Tools<'_>) -> Result<Option<String>> {
+    let course = tools.course.as_ref().ok_or_else(|| {
         Error::new(Kind::Invalid, "prove the way out", "the egress interface is not known")
     })?;
-    match prove(targets, tools.host.egress.as_ref(), interface, *address).await {
-        Proof::Reached(target) => Ok(Some(target)),
-        Proof::Failed(error) => Err(error
-            .with_advice("no route is taken while this machine itself can't reach the internet")),
-        Proof::Unproven => Ok(None),
+    let found = tools.evidence.get_or_init(|| prove(course, tools.host)).await;
+    if let Some(error) = found.failure() {
+        return Err(error
+            .with_advice("no route is taken while no packet gets out and back by this machine"));
     }
-}
-
-/// Tries all targets side by side; one that answers is proof.
-pub async fn prove(
-    targets: &[String],
-    egress: &dyn Egress,
-    interface: &InterfaceName,
-    address: IpAddr,
-) -> Proof {
-    let tries = targets.iter().map(|target| egress.reach(target, interface, Some(address)));
-    let mut failures = Vec::new();
-    for (target, result) in targets.iter().zip(join_all(tries).await) {
-        match result {
-            Ok(()) => return Proof::Reached(target.clone()),
-            Err(error) => failures.push(error.to_string()),
-        }
-    }
-    if failures.is_empty() {
-        return Proof::Unproven;
-    }
-    Proof::Failed(Error::new(Kind::Unreachable, "prove the way out", failures.join("; ")))
+    Ok(match &found.proof {
+        Proof::Reached(target) => Some(target.clone()),
+        Proof::Failed(_) | Proof::Unproven => None,
+    })
 }

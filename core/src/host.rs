@@ -1,4 +1,4 @@
-//! What natd needs of its host: firewall, sysctls, links, conntrack, a way out. One small trait each.
+//! What natd needs of its host: firewall, sysctls, links, conntrack, a way out and through. One small trait each.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    canary::{Flight, Sighting},
     error::Result,
     model::InterfaceName,
     network::{Flow, Network},
@@ -30,6 +31,8 @@ pub struct Host {
     pub conntrack: Arc<dyn Conntrack>,
     /// The way out.
     pub egress: Arc<dyn Egress>,
+    /// The way through, tried with a packet like a private host's.
+    pub canary: Arc<dyn Canary>,
     /// What happens at boot.
     pub boot: Arc<dyn AtBoot>,
 }
@@ -207,6 +210,20 @@ pub trait Egress: Send + Sync {
         interface: &InterfaceName,
         source: Option<IpAddr>,
     ) -> Result<()>;
+}
+
+/// The way through this host, tried with a packet like a private host's.
+#[async_trait]
+pub trait Canary: Send + Sync {
+    /// Sends packets to all targets and tells what was seen of each.
+    ///
+    /// Nothing of it is left afterwards, however the process ends, and nothing of anybody else's is
+    /// changed meanwhile.
+    ///
+    /// # Errors
+    /// If it can't be sent as a private host's would be: `Denied`, `NotFound`, `Unsupported` with
+    /// what is missing; `Conflict` if another one flies; `Invalid` if no target can be flown to.
+    async fn fly(&self, flight: &Flight<'_>) -> Result<Vec<Sighting>>;
 }
 
 /// What happens at boot: files that bring NAT back, and services that read them.

@@ -5,6 +5,7 @@
 
 pub mod advise;
 pub mod apply;
+pub mod canary;
 pub mod cloud;
 pub mod config;
 mod confirm;
@@ -21,6 +22,8 @@ pub mod networks;
 pub mod observed;
 pub mod persist;
 pub mod plan;
+pub mod proof;
 pub mod ruleset;
 pub mod step;
+pub mod streak;
 pub mod verdict;

@@ -140,7 +140,8 @@ pub fn plan(
         plan.steps.clear();
         return plan;
     }
-    if plan.steps.iter().any(|step| matches!(step, Step::TakeRoute { .. })) && !targets.is_empty() {
+    let takes = plan.steps.iter().any(|step| matches!(step, Step::TakeRoute { .. }));
+    if takes && desired.rules.is_some() {
         plan.steps.push(Step::ProveEgress { targets: targets.to_vec() });
     }
     carry(&mut plan, desired, observed, journal);

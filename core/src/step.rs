@@ -76,9 +76,9 @@ pub enum Step {
         /// The service.
         service: ServiceName,
     },
-    /// Reaches one of the targets, before any route is taken.
+    /// Proves with packets that this host carries them, before any route is taken.
     ProveEgress {
-        /// The targets, `host:port`.
+        /// Who is to answer, `host:port`: one of them. Empty: nobody is asked.
         targets: Vec<String>,
     },
     /// Points a route at this machine.
@@ -260,6 +260,9 @@ impl fmt::Display for Step {
             Self::Unpersist { path, .. } => write!(f, "remove natd's part of {path}"),
             Self::DisableService { service } => {
                 write!(f, "have {service} no longer started at boot")
+            }
+            Self::ProveEgress { targets } if targets.is_empty() => {
+                f.write_str("see a packet like a private host's leave translated")
             }
             Self::ProveEgress { targets } => write!(f, "reach {}", targets.join(" or ")),
             Self::TakeRoute { key, target, .. } => write!(f, "point {key} at {target}"),

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::{
+    canary::Outcome,
     desired::{Desired, Weight},
     error::{Error, Sort},
     persist::Persistence,
     plan::Plan,
+    proof::{Evidence, Flown, Found},
     step::{Phase, Step},
 };
 
@@ -113,24 +115,20 @@ impl<'a> From<&'a Step> for Outstanding<'a> {
     }
 }
 
-/// Judges by what was wanted, which steps towards it are still to be done, and the proof.
+/// Judges by what was wanted, which steps towards it are still to be done, and the evidence.
 #[must_use]
 pub fn judge<'a>(
     desired: &Desired,
     plan: &Plan,
     outstanding: impl IntoIterator<Item = Outstanding<'a>>,
-    proof: &Proof,
+    evidence: &Evidence,
 ) -> Judgement {
+    let Evidence { proof, canary } = evidence;
     let outstanding: Vec<Outstanding<'_>> = outstanding.into_iter().collect();
     let mut checks = Vec::new();
     host_checks(&mut checks, desired, &outstanding);
-    checks.push(match proof {
-        Proof::Reached(target) => check("way out", State::Ok, format!("{target} answers")),
-        Proof::Failed(error) => failed("way out", error),
-        Proof::Unproven => {
-            check("way out", State::Unproven, "verify.targets is empty: nothing was tried")
-        }
-    });
+    checks.push(way_out(evidence));
+    checks.extend(canary.iter().flat_map(canary_checks));
     let fails = |check: &&Check| {
         check.state == State::Failed && ![TUNING, REBOOT].contains(&check.name.as_str())
     };
@@ -179,6 +177,38 @@ pub fn judge<'a>(
         }
     };
     Judgement { verdict, headline, checks, told }
+}
+
+fn way_out(Evidence { proof, canary }: &Evidence) -> Check {
+    let (state, detail) = match (proof, canary.as_ref().map(|flown| &flown.outcome)) {
+        (Proof::Reached(target), _) => (State::Ok, format!("{target} answers")),
+        (Proof::Failed(error), _) => return failed("way out", error),
+        (Proof::Unproven, Some(Outcome::Lost(_))) => {
+            (State::Unproven, "the canary didn't get as far".to_owned())
+        }
+        (Proof::Unproven, _) => {
+            (State::Unproven, "verify.targets is empty: nobody was asked for an answer".to_owned())
+        }
+    };
+    check("way out", state, detail)
+}
+
+/// The stations of the canary's way.
+fn canary_checks(flown: &Flown) -> Vec<Check> {
+    if let Outcome::Unsent(error) = &flown.outcome {
+        return vec![check("canary", State::Unproven, error.to_string())];
+    }
+    let stations = flown.stations().into_iter();
+    stations
+        .map(|(station, found)| {
+            let (state, detail) = match found {
+                Found::Passed(passed) => (State::Ok, passed),
+                Found::Lost(lost) => (State::Failed, lost),
+                Found::Unknown(why) => (State::Unproven, why),
+            };
+            check(station.name(), state, detail)
+        })
+        .collect()
 }
 
 /// The names of the checks that NAT doesn't stand or fall with.

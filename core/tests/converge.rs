@@ -133,7 +133,13 @@ fn rules(kind: FirewallKind, masquerade: bool, ipv6: bool) -> Rules {
         clamp_mss: false,
         shut: BTreeSet::new(),
     };
-    Rules { rendering: ruleset.render(kind), ruleset, egress_address: ADDRESS, chosen: None }
+    Rules {
+        rendering: ruleset.render(kind),
+        ruleset,
+        egress_address: ADDRESS,
+        entrances: BTreeSet::new(),
+        chosen: None,
+    }
 }
 
 prop_compose! {

@@ -292,7 +292,8 @@ fn a_check_that_must_not_be_switched_off_is_a_refusal_and_nothing_is_planned() {
         assert!(plan.is_empty(), "{:?}", plan.steps);
         let said: Vec<String> = plan.refusals.iter().map(ToString::to_string).collect();
         assert_eq!(said, ["could not switch the check off: it would open everything"]);
-        let judged = judge(&desired, &plan, [], &Proof::Reached("198.51.100.10:80".to_owned()));
+        let judged =
+            judge(&desired, &plan, [], &Proof::Reached("198.51.100.10:80".to_owned()).into());
         assert_eq!(judged.verdict, Verdict::Broken);
         assert!(judged.headline.contains("it would open everything"), "{}", judged.headline);
     }
@@ -366,11 +367,11 @@ fn the_verdict_says_what_is_wrong_and_names_the_first_thing() {
     let desired = desired(&config(&["rtb-a", "rtb-b"]), &facts()).expect("possible");
     let served: BTreeSet<_> = desired.routes.keys().cloned().collect();
     let all = Plan { served: served.clone(), ..Plan::default() };
-    let reached = Proof::Reached("198.51.100.10:80".to_owned());
+    let reached = Proof::Reached("198.51.100.10:80".to_owned()).into();
     let works = judge(&desired, &all, [], &reached);
     assert_eq!(works.verdict, Verdict::Works);
     assert!(works.headline.starts_with("NAT works: 2 routes lead here"), "{}", works.headline);
-    assert_eq!(judge(&desired, &all, [], &Proof::Unproven).verdict, Verdict::Unproven);
+    assert_eq!(judge(&desired, &all, [], &Proof::Unproven.into()).verdict, Verdict::Unproven);
 
     let load = Step::LoadRules {
         rules: desired.rules.clone().expect("rules"),

@@ -142,6 +142,8 @@ fn a_change_touches_nothing_that_stays(back_end: BackEnd) -> Result<()> {
     let second = Ipv4Addr::new(10, 10, 1, 11);
     let lab = Lab::aws().secondary_address(second).back_end(back_end).build()?;
     lab.nat().namespace.ip(&format!("addr add {second}/24 dev eth0"))?;
+    // By each of them natd's own canary gets out.
+    lab.further_public_address(Ipv4Addr::new(203, 0, 113, 11), second)?;
     let narrow = "[nat]\nsources = [\"10.10.0.0/16\"]\n";
     let daemon = serving_daemon(&lab, "")?;
     let (stays, goes) = (lab.client("client-a"), lab.client("client-b"));

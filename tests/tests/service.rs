@@ -71,6 +71,12 @@ fn it_serves_and_a_restart_loses_no_packet() -> Result<()> {
     ensure!(stream.lost_since(mark)? == 0, "datagrams were lost");
     let log = machine.sh("journalctl -u natd --no-pager -o cat")?;
     ensure!(log.contains("configuration reloaded") && !log.contains("ERROR"), "{log}");
+    // Inside its sandbox it could send a canary, and see it come back.
+    let status: serde_json::Value =
+        serde_json::from_str(&machine.sh("natd status --output json")?)?;
+    let checks = status["daemon"]["report"]["checks"].as_array().context("checks")?;
+    let back = checks.iter().find(|check| check["name"] == "canary: way back");
+    ensure!(back.is_some_and(|check| check["state"] == "ok"), "{checks:#?}");
     // Inside its sandbox it could write what brings NAT back after a reboot.
     ensure!(machine.sh("cat /etc/rc.local")?.contains("natd: begin"), "rc.local was not written");
 

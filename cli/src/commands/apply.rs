@@ -28,7 +28,7 @@ pub async fn run(common: &Common, force: bool) -> Result<Exit, Obstacle> {
     if !force && output::plan::refuse_edited(&view.plan, "apply") {
         return Ok(Exit::Refused);
     }
-    let (report, _) = gateway.converge(&view, &mut journal, None).await;
+    let report = gateway.converge(&view, &mut journal, None, |evidence, _| evidence).await;
     match common.output {
         Format::Json => print_json(&report),
         Format::Text => output::report::print_applied(&report),

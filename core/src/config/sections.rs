@@ -1,6 +1,11 @@
 //! The small sections: `[verify]`, `[conntrack]`, `[service]`.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -19,11 +24,23 @@ pub struct Verify {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "schema::Time")]
     pub interval: Duration,
+    /// After that many failures in a row natd is not ready.
+    pub fall: NonZeroU32,
+    /// After that many successes in a row it is ready again.
+    pub rise: NonZeroU32,
+    /// Whether it gives the routes back meanwhile.
+    pub withdraw: bool,
 }
 
 impl Default for Verify {
     fn default() -> Self {
-        Self { targets: Vec::new(), interval: Duration::from_secs(30) }
+        Self {
+            targets: Vec::new(),
+            interval: Duration::from_secs(30),
+            fall: NonZeroU32::MIN.saturating_add(2),
+            rise: NonZeroU32::MIN.saturating_add(1),
+            withdraw: false,
+        }
     }
 }
 

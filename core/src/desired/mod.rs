@@ -24,7 +24,7 @@ use crate::{
     error::{Error, Kind, Result},
     facts::Facts,
     host::SysctlKey,
-    model::{InterfaceId, RouteKey},
+    model::{InterfaceId, InterfaceName, RouteKey},
     persist::{Persistence, choose, lay_out},
     ruleset::{Rendering, Ruleset},
 };
@@ -64,6 +64,8 @@ pub struct Rules {
     pub rendering: Rendering,
     /// The egress interface's own address.
     pub egress_address: Ipv4Addr,
+    /// The interfaces by which private hosts' packets come in: those that routes target.
+    pub entrances: BTreeSet<InterfaceName>,
     /// Why natd chose this back end; `None` if the operator did.
     pub chosen: Option<String>,
 }
@@ -118,6 +120,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
         None => None,
     };
     let mut served = BTreeMap::from([(egress.name.clone(), egress_port)]);
+    let mut entrances = BTreeSet::new();
     let is_locked = |port: &InterfaceFacts| port.source_dest_check.lock().is_some();
     let mut desired =
         Desired { is_cut_off: egress_port.is_some_and(is_locked), ..Desired::default() };
@@ -132,6 +135,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
             None => None,
         };
         served.insert(target.name.clone(), target_port);
+        entrances.insert(target.name.clone());
         if let (Some(cloud), Some(target), Some(egress)) = (&facts.cloud, target_port, egress_port)
         {
             let selector = group.tables.selector();
@@ -183,7 +187,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
     let rendering = ruleset.render_with(facts.firewall, facts.blocks);
     desired.warnings.extend(costs(&ruleset, &rendering));
     let chosen = facts.chosen.clone();
-    let rules = Rules { ruleset, rendering, egress_address, chosen };
+    let rules = Rules { ruleset, rendering, egress_address, entrances, chosen };
     desired.persistence = persistence(config, facts, &rules, &desired.sysctls);
     desired.rules = Some(rules);
     Ok(desired)

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{model::InterfaceName, networks::Networks};
+use crate::{canary, model::InterfaceName, networks::Networks};
 
 mod forward;
 mod iptables;
@@ -117,6 +117,17 @@ impl Ruleset {
         }
     }
 
+    /// Whose packets are translated in that family, in order: the sources, and the canary, which the
+    /// very rules that serve them are to serve.
+    fn translated(&self, family: Family) -> Vec<IpNet> {
+        let mut nets = family.of(&self.sources);
+        let canary = IpNet::from(IpAddr::V4(canary::SOURCE));
+        if family == Family::V4 && !nets.is_empty() && !self.sources.contains(canary.addr()) {
+            nets.insert(nets.partition_point(|net| *net < canary), canary);
+        }
+        nets
+    }
+
     /// The same rules such that they hold on whatever address the machine has: what is there after a
     /// reboot, before natd has seen which address that is.
     #[must_use]
@@ -198,14 +209,14 @@ pub struct Rendering {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(super) fn nets(nets: &[&str]) -> Networks {
+    pub(crate) fn nets(nets: &[&str]) -> Networks {
         nets.iter().map(|net| net.parse().expect("a block")).collect()
     }
 
-    pub(super) fn ruleset() -> Ruleset {
+    pub(crate) fn ruleset() -> Ruleset {
         let eth0: InterfaceName = "eth0".parse().expect("a name");
         Ruleset {
             egress: eth0.clone(),

@@ -123,13 +123,9 @@ fn sets(ruleset: &Ruleset) -> Vec<Set> {
     let families = ruleset.families().into_iter();
     families
         .flat_map(|family| {
-            [("sources", &ruleset.sources), ("exclude", &ruleset.exclude)].map(
-                |(name, networks)| Set {
-                    name: set_name(name, family),
-                    family,
-                    nets: family.of(networks),
-                },
-            )
+            let sources = ruleset.translated(family);
+            [("sources", sources), ("exclude", family.of(&ruleset.exclude))]
+                .map(|(name, nets)| Set { name: set_name(name, family), family, nets })
         })
         .filter(|set| !set.nets.is_empty())
         .collect()
@@ -359,7 +355,7 @@ table inet natd {
 	set sources {
 		type ipv4_addr
 		flags interval
-		elements = { 10.10.0.0/16, 10.20.0.0/16 }
+		elements = { 10.10.0.0/16, 10.20.0.0/16, 192.0.0.8/32 }
 	}
 
 	set exclude {
@@ -369,7 +365,7 @@ table inet natd {
 	}
 
 	chain invalid {
-		iifname "eth0" oifname "eth0" ip saddr @sources ip daddr != @exclude drop comment "natd:DIGEST:1/4:sources=1c7024f39b8a1b7a"
+		iifname "eth0" oifname "eth0" ip saddr @sources ip daddr != @exclude drop comment "natd:DIGEST:1/4:sources=26cb5b0938b65cb6"
 	}
 
 	chain forward {

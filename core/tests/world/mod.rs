@@ -13,13 +13,16 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use natd_core::{
     apply::{Attempt, Cloud, Outcome, Tools, apply},
+    canary::{Flight, Sighting},
     cloud::{
         CheckSettings, Instance, Interface, InterfaceFacts, Provider, RouteTable, RouteTables,
         SecurityRules, SourceDestCheck, TableFacts, TableSelector,
     },
     desired::Desired,
     error::{Error, Kind, Result},
-    host::{AtBoot, Conntrack, Depth, Egress, Firewall, Host, Links, Loaded, Sysctl, SysctlKey},
+    host::{
+        AtBoot, Canary, Conntrack, Depth, Egress, Firewall, Host, Links, Loaded, Sysctl, SysctlKey,
+    },
     journal::JournalFile,
     model::{
         InterfaceId, InterfaceName, MacAddress, NextHop, Route, RouteKey, RouteOrigin, RouteState,
@@ -29,8 +32,10 @@ use natd_core::{
     observed::Observed,
     persist::{Boot, Edit, FileSeen, Form, HostPath, Part, ServiceName, places},
     plan::{Plan, plan},
+    proof::Course,
     ruleset::{FirewallKind, Rendering},
 };
+use tokio::sync::OnceCell;
 
 /// All that there is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -142,6 +147,7 @@ impl World {
             links: this.clone(),
             conntrack: this.clone(),
             egress: this.clone(),
+            canary: this.clone(),
             boot: this,
         }
     }
@@ -216,7 +222,8 @@ impl World {
                 tables: self.tables(),
             }),
             network: &Network::default(),
-            egress: None,
+            course: desired.rules.as_ref().map(|rules| Course { rules, targets: &[] }),
+            evidence: OnceCell::new(),
             patience: Duration::ZERO,
             concurrency: NonZeroUsize::MIN,
             held_back: None,
@@ -298,6 +305,13 @@ impl Conntrack for World {
 impl Egress for World {
     async fn reach(&self, _: &str, _: &InterfaceName, _: Option<IpAddr>) -> Result<()> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Canary for World {
+    async fn fly(&self, _: &Flight<'_>) -> Result<Vec<Sighting>> {
+        Err(Error::new(Kind::Unsupported, "send a canary", "this world has no packets"))
     }
 }
 

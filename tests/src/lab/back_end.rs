@@ -120,14 +120,19 @@ impl Nat {
     }
 
     /// All rules, and which individuals they are: a rule that is made anew has another handle in nftables, and in legacy
-    /// tables its count begins anew, so let it count something first.
+    /// tables it has counted nothing yet, so let it count something first. How much is of no interest: natd's own canary
+    /// counts too.
     pub fn individual_rules(&self) -> Result<String> {
         let nftables = self.exec(["nft", "-s", "-a", "list", "ruleset"])?;
         let legacy = self.exec([BackEnd::IptablesLegacy.program(), "iptables-save", "-c"])?;
         // Only natd's translation: the host's own packets, which come by all the time, don't count there.
         let legacy = legacy
             .lines()
-            .filter(|line| line.contains("-j SNAT") || line.contains("-j MASQUERADE"));
+            .filter(|line| line.contains("-j SNAT") || line.contains("-j MASQUERADE"))
+            .map(|line| match line.split_once("] ") {
+                Some((count, rule)) if count != "[0:0" => format!("[counted] {rule}"),
+                _ => line.to_owned(),
+            });
         Ok(nftables + &legacy.collect::<Vec<_>>().join("\n"))
     }
 

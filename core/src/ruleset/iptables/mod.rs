@@ -122,6 +122,7 @@ mod tests {
 -A NATD-NEW-x -i eth0 -o eth0 -g NATD-FROM-x
 -A NATD-FROM-x -s 10.10.0.0/16 -g NATD-OWN-x
 -A NATD-FROM-x -s 10.20.0.0/16 -g NATD-OWN-x
+-A NATD-FROM-x -s 192.0.0.8/32 -g NATD-OWN-x
 -A NATD-OWN-x -o eth0 -m conntrack --ctstate INVALID -g NATD-KEPT-x
 -A NATD-KEPT-x -d 10.10.0.0/16 -j RETURN
 -A NATD-KEPT-x -d 192.168.0.0/24 -j RETURN
@@ -134,6 +135,7 @@ COMMIT
 -A POSTROUTING -o eth0 -j NATD-POST-x
 -A NATD-POST-x -s 10.10.0.0/16 -g NATD-OWN-x
 -A NATD-POST-x -s 10.20.0.0/16 -g NATD-OWN-x
+-A NATD-POST-x -s 192.0.0.8/32 -g NATD-OWN-x
 -A NATD-OWN-x -m addrtype --src-type LOCAL -j RETURN
 -A NATD-OWN-x -o eth0 -g NATD-OUT-x
 -A NATD-OUT-x -d 10.10.0.0/16 -j RETURN
@@ -203,7 +205,7 @@ COMMIT
         let with = ruleset.render_with(FirewallKind::Iptables, Blocks::Ipset);
         let sets = with.ipsets.expect("a set");
         let name = sets.split(' ').nth(1).expect("a name");
-        assert!(name.len() <= 31 && sets.lines().count() == 101, "{sets}");
+        assert!(name.len() <= 31 && sets.lines().count() == 102, "{sets}");
         assert!(with.text.contains(&format!("-m set --match-set {name} src")), "{}", with.text);
         assert!(!with.text.contains("10.7."), "{}", with.text);
         let without = ruleset.render(FirewallKind::Iptables);

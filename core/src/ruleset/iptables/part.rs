@@ -22,7 +22,7 @@ pub(super) struct Part<'a> {
 
 impl<'a> Part<'a> {
     pub(super) fn new(ruleset: &'a Ruleset, family: Family, blocks: Blocks) -> Self {
-        let (sources, exclude) = (family.of(&ruleset.sources), family.of(&ruleset.exclude));
+        let (sources, exclude) = (ruleset.translated(family), family.of(&ruleset.exclude));
         let sets = [("SRC", &sources), ("DST", &exclude)]
             .into_iter()
             .filter_map(|(purpose, nets)| Set::of(purpose, family, nets, blocks))

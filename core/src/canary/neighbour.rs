@@ -1,0 +1,78 @@
+//! Whose a chain is, by its name and by the names beside it in its table.
+
+use std::collections::BTreeSet;
+
+use super::super::ruleset::{IPTABLES_CHAIN_PREFIX, NFTABLES_TABLE};
+
+/// The tables of iptables, which over nftables are tables of the families `ip` and `ip6`.
+const OF_IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
+
+/// Whose the chain is: names are all that there is to tell by. The built-in chains of iptables are
+/// everybody's; their policy is of whoever of Docker and ufw has chains beside them, since both set
+/// it.
+#[must_use]
+pub fn neighbour(table: &str, chain: &str, beside: &BTreeSet<String>) -> Option<String> {
+    let of = |name: &str| {
+        [
+            ("DOCKER", "Docker"),
+            ("ufw", "ufw"),
+            (IPTABLES_CHAIN_PREFIX, "natd"),
+            ("KUBE-", "Kubernetes"),
+            ("cali-", "Calico"),
+            ("CNI-", "CNI"),
+            ("LIBVIRT_", "libvirt"),
+            ("f2b-", "fail2ban"),
+        ]
+        .into_iter()
+        .find_map(|(prefix, owner)| name.starts_with(prefix).then_some(owner))
+    };
+    let is_iptables = OF_IPTABLES.contains(&table);
+    let owner = match table {
+        NFTABLES_TABLE => "natd",
+        "firewalld" => "firewalld",
+        _ => match of(chain) {
+            Some(owner) => owner,
+            None if is_iptables => {
+                let owners: BTreeSet<&str> = beside
+                    .iter()
+                    .filter_map(|name| of(name))
+                    .filter(|owner| ["Docker", "ufw"].contains(owner))
+                    .collect();
+                let owners: Vec<&str> = owners.into_iter().collect();
+                return Some(if owners.is_empty() {
+                    "iptables".to_owned()
+                } else {
+                    format!("iptables, probably {}", owners.join(" or "))
+                });
+            }
+            None => return None,
+        },
+    };
+    Some(owner.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell() {
+        let beside = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let docker = ["FORWARD", "DOCKER-USER", "DOCKER"];
+        let both = ["FORWARD", "DOCKER-USER", "ufw-user-forward"];
+        for (table, chain, others, owner) in [
+            ("filter", "DOCKER-USER", &docker[..], Some("Docker")),
+            ("filter", "FORWARD", &docker[..], Some("iptables, probably Docker")),
+            ("filter", "FORWARD", &both[..], Some("iptables, probably Docker or ufw")),
+            ("filter", "ufw-reject-forward", &both[..], Some("ufw")),
+            ("filter", "FORWARD", &[][..], Some("iptables")),
+            ("firewalld", "filter_FORWARD", &[][..], Some("firewalld")),
+            ("natd", "forward", &[][..], Some("natd")),
+            ("filter", "NATD-NEW-0a1b2c3d", &[][..], Some("natd")),
+            ("mine", "forward", &[][..], None),
+        ] {
+            let found = neighbour(table, chain, &beside(others));
+            assert_eq!(found.as_deref(), owner, "{table} {chain}");
+        }
+    }
+}
