@@ -139,7 +139,9 @@ fn before_every_program_that_it_runs(back_end: BackEnd) -> Result<()> {
     let moments =
         Scene::new(CloudKind::Aws, back_end)?.survives_all(|nth| Moment::Program { nth })?;
     // It looks, changes and looks again, at the least.
-    ensure!(moments >= 5, "only {moments}");
+    // nftables' rules are read from the kernel: natd runs `nft` to load, and to see what sets hold.
+    let least = if back_end == BackEnd::Nftables { 2 } else { 5 };
+    ensure!(moments >= least, "only {moments}");
     Ok(())
 }
 

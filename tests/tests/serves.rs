@@ -144,6 +144,8 @@ fn a_change_touches_nothing_that_stays(back_end: BackEnd) -> Result<()> {
     lab.nat().namespace.ip(&format!("addr add {second}/24 dev eth0"))?;
     // By each of them natd's own canary gets out.
     lab.further_public_address(Ipv4Addr::new(203, 0, 113, 11), second)?;
+    // Flows that say nothing for a while are not to end by themselves.
+    lab.nat().namespace.set_sysctls(&[("net.netfilter.nf_conntrack_udp_timeout", "600")])?;
     let narrow = "[nat]\nsources = [\"10.10.0.0/16\"]\n";
     let daemon = serving_daemon(&lab, "")?;
     let (stays, goes) = (lab.client("client-a"), lab.client("client-b"));
