@@ -156,7 +156,8 @@ impl Report {
 impl View {
     /// What is to be proven, with these targets.
     fn course<'a>(&'a self, targets: &'a [String]) -> Option<Course<'a>> {
-        self.desired.rules.as_ref().map(|rules| Course { rules, targets })
+        let rules = self.desired.rules.as_ref().filter(|_| !self.plan.stands_still)?;
+        Some(Course { rules, targets })
     }
 
     fn judge<'a>(

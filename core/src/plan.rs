@@ -78,6 +78,9 @@ pub struct Plan {
     pub edited: Vec<EditedFile>,
     /// Routes that are served, or will be once the steps are done.
     pub served: BTreeSet<RouteKey>,
+    /// Nothing of what was asked for can be served: nothing is changed, and nothing is to be proven.
+    #[serde(skip)]
+    pub stands_still: bool,
 }
 
 /// A file whose part of natd's somebody has edited: that work is theirs, and natd goes on with it only
@@ -136,8 +139,8 @@ pub fn plan(
     let serves_nothing = desired.is_cut_off
         || (desired.wants_routes && plan.served.is_empty() && contested.is_empty());
     if serves_nothing && plan.falls_short() {
-        // Nothing of what was asked for can be served: nothing is changed.
         plan.steps.clear();
+        plan.stands_still = true;
         return plan;
     }
     let takes = plan.steps.iter().any(|step| matches!(step, Step::TakeRoute { .. }));

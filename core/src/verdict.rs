@@ -186,7 +186,8 @@ fn way_out(Evidence { proof, canary }: &Evidence) -> Check {
         (Proof::Unproven, Some(Outcome::Lost(_))) => {
             (State::Unproven, "the canary didn't get as far".to_owned())
         }
-        (Proof::Unproven, _) => {
+        (Proof::Unproven, None) => (State::Unproven, "it was not tried".to_owned()),
+        (Proof::Unproven, Some(_)) => {
             (State::Unproven, "verify.targets is empty: nobody was asked for an answer".to_owned())
         }
     };

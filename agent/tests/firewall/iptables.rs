@@ -85,21 +85,21 @@ fn tells_each_tampering() {
             let post = "post=$(SAVE | sed -n 's/^:\\(NATD-POST-[^ ]*\\).*/\\1/p')\n";
             let jump = "jump=$(SAVE | sed -n 's/^-A POSTROUTING \\(.*NATD-POST.*\\)/\\1/p' | tr -d '\"')\n";
             for (tampering, damage) in [
-                ("IPT -t nat -F POSTROUTING", Some("rule 12 of 18 is missing")),
-                ("POST IPT -t nat -F $post", Some("rule 13 of 18 is missing")),
-                ("POST IPT -t nat -D $post 2", Some("rule 14 of 18 is missing")),
+                ("IPT -t nat -F POSTROUTING", Some("rule 13 of 20 is missing")),
+                ("POST IPT -t nat -F $post", Some("rule 14 of 20 is missing")),
+                ("POST IPT -t nat -D $post 2", Some("rule 15 of 20 is missing")),
                 ("POST IPT -t nat -I $post -j RETURN", Some("foreign rules in NATD-POST")),
                 (
                     "POST IPT -t nat -A POSTROUTING -j $post",
                     Some("foreign rules in POSTROUTING: 1"),
                 ),
-                ("JUMP IPT -t nat -A POSTROUTING $jump", Some("rule 12 of 18 is there 2 times")),
+                ("JUMP IPT -t nat -A POSTROUTING $jump", Some("rule 13 of 20 is there 2 times")),
                 (
                     "JUMP IPT -t nat -F POSTROUTING; IPT -t nat -N ELSE; IPT -t nat -A ELSE $jump",
                     Some("foreign rules in ELSE: 1"),
                 ),
                 ("IPT -t nat -N NATD-POST-0", Some("chain NATD-POST-0 is left over")),
-                ("IPT -F", Some("rule 3 of 18 is missing")),
+                ("IPT -F", Some("rule 3 of 20 is missing")),
                 ("IPT -t nat -F; IPT -t nat -X; IPT -F; IPT -X", None),
             ] {
                 let tampering = tampering.replace("POST IPT", &format!("{post}IPT"));
