@@ -252,9 +252,7 @@ impl JournalFile {
         self.written = self.journal.clone();
         Ok(())
     }
-}
 
-impl JournalFile {
     /// Takes away the folder, if nothing is left in it and in the journal: after `natd down`, nothing
     /// of natd's stays. Whoever has a use for it finds it made anew.
     ///

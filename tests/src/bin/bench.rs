@@ -97,10 +97,16 @@ fn bench(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// In characters: as much of an error as a row takes.
+const LONGEST_REASON: usize = 200;
+
 /// What is left of a section that could not be measured. The others are worth having all the same.
 fn failed(name: &str, error: &anyhow::Error) -> Section {
+    eprintln!("{name} could not be measured: {error:#}");
+    let why = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+    let why: String = why.chars().take(LONGEST_REASON).collect();
     let mut section = Section::new(name, ["of", "is"]);
-    section.target("the measurement", "comes to an end", format!("{error:#}"), false);
+    section.target("the measurement", "comes to an end", why, false);
     section
 }
 
