@@ -253,6 +253,7 @@ impl Gateway {
             } else {
                 self.host.links.listening().await?
             },
+            neighbours: survey::neighbours(&self.host).await,
             memory: survey::memory(),
             boot: self.host.boot.facts(),
             cloud: listed.as_ref().map(|listed| listed.facts.clone()),

@@ -12,6 +12,7 @@
 //! | [`lock`] | one natd a machine |
 //! | [`firewall`] | natd's own rules, in nftables or iptables |
 //! | [`sysctl`], [`links`], `sockets`, [`conntrack`], [`egress`] | the rest of the host |
+//! | [`neighbours`] | other firewalls of the host, asked in their own ways to let natd's traffic through |
 //! | [`canary`] | the way through the host, tried with a packet |
 //! | [`persist`] | what brings NAT back after a reboot |
 //! | [`events`] | what the kernel reports of itself |
@@ -28,6 +29,7 @@ mod forwarding;
 pub mod gateway;
 pub mod links;
 pub mod lock;
+pub mod neighbours;
 mod netlink;
 pub mod notify;
 pub mod pace;

@@ -14,6 +14,7 @@ use natd_core::{
     host::{Depth, Host, SysctlKey},
     journal::Journal,
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState, RouteTableId},
+    neighbours::Neighbour,
     observed::Observed,
     persist::places,
     ruleset::FirewallKind,
@@ -135,6 +136,14 @@ pub(crate) async fn observe(
             Err(error) => return Err(error),
         }
     }
+    for (who, neighbour) in &host.neighbours {
+        match neighbour.passage(desired.passages.get(who)).await {
+            Ok(Some(passage)) => drop(observed.passages.insert(*who, passage)),
+            Ok(None) => {}
+            // To open it will tell why, and keeps nothing else from being done.
+            Err(error) => tracing::debug!(%error, "not looked at"),
+        }
+    }
     for (path, form) in places() {
         let seen = host.boot.look(&path, form);
         let is_wanted = desired.persistence.files.contains_key(&path);
@@ -172,6 +181,20 @@ pub(crate) async fn observe(
         }
     }
     Ok(observed)
+}
+
+/// The other firewalls that are at work on this host.
+pub(crate) async fn neighbours(host: &Host) -> BTreeSet<Neighbour> {
+    let mut found = BTreeSet::new();
+    for (who, neighbour) in &host.neighbours {
+        match neighbour.is_running().await {
+            Ok(true) => drop(found.insert(*who)),
+            Ok(false) => {}
+            // If it drops what natd forwards, the canary tells.
+            Err(error) => tracing::debug!(%error, "taken not to run"),
+        }
+    }
+    found
 }
 
 /// The machine's memory in bytes (`MemTotal` of `proc_meminfo(5)`, in kibibytes).

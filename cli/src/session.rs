@@ -4,7 +4,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use natd_agent::{
     canary::TunCanary, conntrack::Ctnetlink, egress::TcpEgress, firewall::BackEnds,
-    gateway::Gateway, links::Netlink, lock::Lock, persist::HostAtBoot, sysctl::ProcSys,
+    gateway::Gateway, links::Netlink, lock::Lock, neighbours::neighbours, persist::HostAtBoot,
+    sysctl::ProcSys,
 };
 use natd_core::{
     config::{Config, ConfigError, FirewallChoice, Layers},
@@ -79,6 +80,7 @@ pub async fn gateway(config: Config, root: &Path) -> Result<Gateway, Obstacle> {
         egress: Arc::new(TcpEgress::new(EGRESS_DEADLINE)),
         canary: Arc::new(TunCanary::new(EGRESS_DEADLINE)),
         boot: Arc::new(HostAtBoot::new(root)),
+        neighbours: neighbours(),
     };
     Ok(Gateway::new(config, host, provider, firewall))
 }

@@ -20,9 +20,10 @@ use crate::{
     confirm::confirm,
     desired::{Rules, Weight},
     error::{Error, Kind, Result},
-    host::{Depth, Host, SysctlKey},
+    host::{Depth, Host, NeighbouringFirewall, SysctlKey},
     journal::{EarlierSysctl, EarlierTarget, JournalFile, WrittenFile},
     model::{InterfaceId, NextHop, RouteKey, RouteTableId},
+    neighbours::{Neighbour, Passage},
     network::Network,
     plan::{Entry, Plan},
     proof::{Course, Evidence, prove},
@@ -279,7 +280,9 @@ fn log(step: &Step, outcome: &Outcome) {
 /// What was there before, for the log.
 fn found(step: &Step) -> String {
     match step {
-        Step::LoadRules { damage, .. } if !damage.is_empty() => format!(" ({})", damage.join(", ")),
+        Step::LoadRules { damage, .. } | Step::OpenPassage { damage, .. } if !damage.is_empty() => {
+            format!(" ({})", damage.join(", "))
+        }
         Step::SetSysctl { from: Some(from), .. } => format!(" (was {from})"),
         Step::TakeRoute { from: Some(route), .. } => format!(" (was {})", route.next_hop),
         _ => String::new(),
@@ -294,6 +297,8 @@ async fn run(step: &Step, tools: &Tools<'_>, earlier: Option<&Served>) -> Result
         Step::SetSysctl { key, to, .. } | Step::RestoreSysctl { key, to, .. } => {
             write_sysctl(key, to, tools).map(|()| None)
         }
+        Step::OpenPassage { who, passage, .. } => open_passage(*who, passage, tools).await,
+        Step::ClosePassage { who } => neighbour(*who, tools)?.close().await.map(|()| None),
         Step::Persist { path, part, .. } => tools.host.boot.write(path, part).map(|()| None),
         Step::Unpersist { path, form, before } => {
             tools.host.boot.remove(path, *form, before.mode, &before.missing).map(|()| None)
@@ -366,6 +371,32 @@ async fn clear_stale(
     Ok((deleted > 0).then(|| {
         format!("{deleted} connections are not as these rules make them and were deleted")
     }))
+}
+
+fn neighbour<'a>(who: Neighbour, tools: &'a Tools<'_>) -> Result<&'a dyn NeighbouringFirewall> {
+    tools.host.neighbours.get(&who).map(AsRef::as_ref).ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("ask {who}"), "this natd doesn't know how")
+    })
+}
+
+async fn open_passage(
+    who: Neighbour,
+    passage: &Passage,
+    tools: &Tools<'_>,
+) -> Result<Option<String>> {
+    let neighbour = neighbour(who, tools)?;
+    neighbour.open(passage).await?;
+    let cause = match neighbour.passage(Some(passage)).await? {
+        Some(open) if open.damage.is_empty() && open.digest == Some(passage.digest()) => {
+            return Ok(None);
+        }
+        Some(open) if open.damage.is_empty() => "read back, it is another passage".to_owned(),
+        Some(open) => format!("read back, {}", open.damage.join(", ")),
+        None => "read back, it is not there".to_owned(),
+    };
+    let doing = format!("have {who} let natd's traffic through");
+    Err(Error::new(Kind::Conflict, doing, cause)
+        .with_advice("something else on this host changes it: find it"))
 }
 
 fn write_sysctl(key: &SysctlKey, to: &str, tools: &Tools<'_>) -> Result<()> {

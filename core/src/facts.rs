@@ -8,6 +8,7 @@ use crate::{
     cloud::{Instance, InterfaceFacts, TableFacts},
     error::Error,
     model::{InterfaceName, MacAddress},
+    neighbours::Neighbour,
     network::Network,
     persist::Boot,
     ruleset::{Blocks, Family, FirewallKind},
@@ -40,6 +41,8 @@ pub struct Facts {
     pub advertised: BTreeSet<InterfaceName>,
     /// The TCP ports at which programs of this host listen to others than itself.
     pub listening: BTreeSet<u16>,
+    /// Other programs that filter what this host forwards.
+    pub neighbours: BTreeSet<Neighbour>,
     /// The cloud's side; `None` if `provider = "none"`.
     pub cloud: Option<CloudFacts>,
 }

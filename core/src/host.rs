@@ -13,6 +13,7 @@ use crate::{
     canary::{Flight, Sighting},
     error::Result,
     model::InterfaceName,
+    neighbours::{Neighbour, Passage},
     network::{Flow, Network},
     persist::{Boot, FileSeen, Form, HostPath, Part, ServiceName},
     ruleset::{FirewallKind, Rendering, RulesetDigest},
@@ -35,6 +36,8 @@ pub struct Host {
     pub canary: Arc<dyn Canary>,
     /// What happens at boot.
     pub boot: Arc<dyn AtBoot>,
+    /// Other programs that may filter what this host forwards.
+    pub neighbours: BTreeMap<Neighbour, Arc<dyn NeighbouringFirewall>>,
 }
 
 /// Rules of natd's that are in the kernel now.
@@ -267,4 +270,44 @@ pub trait AtBoot: Send + Sync {
     /// # Errors
     /// `NotFound` if there is no such service; `Denied`, `Invalid`, `Unreachable`.
     async fn enable(&self, service: &ServiceName, enabled: bool) -> Result<()>;
+}
+
+/// Another program of this host that filters what it forwards, and lets natd's traffic through when it
+/// is asked in its own way.
+///
+/// What natd has there is known by its comments (`natd:DIGEST:…`, a [`Mark`](crate::ruleset::Mark)), so
+/// that nothing is lost when natd is killed; nobody else's entries are touched.
+#[async_trait]
+pub trait NeighbouringFirewall: Send + Sync {
+    /// Who it is.
+    fn who(&self) -> Neighbour;
+
+    /// Whether it is there to let anything through: it runs, or what it has put into the kernel is in
+    /// force without it.
+    ///
+    /// # Errors
+    /// `Denied`, `Unreachable` if that can't be found out. A program that isn't installed is no error.
+    async fn is_running(&self) -> Result<bool>;
+
+    /// What natd has there now; `None` if there is nothing. Its digest is the passage's that it was
+    /// opened for ([`Passage::digest`]); its damage is what is missing, doubled, out of its place, or not
+    /// as that passage needs it. `wanted` is the passage that is to be there, if any: what it needs may
+    /// have come to be possible since it was opened.
+    ///
+    /// # Errors
+    /// `Denied`, `NotFound`, `Unreachable`, `Invalid`.
+    async fn passage(&self, wanted: Option<&Passage>) -> Result<Option<Loaded>>;
+
+    /// Has that let through, in place of whatever natd has there; nothing changes if it is there
+    /// already. For good, if the neighbour has a way: until [`NeighbouringFirewall::close`].
+    ///
+    /// # Errors
+    /// As for [`NeighbouringFirewall::passage`].
+    async fn open(&self, passage: &Passage) -> Result<()>;
+
+    /// Removes what natd has there, and nothing else; success if there is nothing.
+    ///
+    /// # Errors
+    /// As for [`NeighbouringFirewall::passage`].
+    async fn close(&self) -> Result<()>;
 }

@@ -17,6 +17,7 @@ pub mod file;
 pub mod host;
 pub mod journal;
 pub mod model;
+pub mod neighbours;
 pub mod network;
 pub mod networks;
 pub mod observed;

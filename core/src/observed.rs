@@ -8,6 +8,7 @@ use crate::{
     cloud::CheckSettings,
     host::{Loaded, SysctlKey},
     model::{InterfaceId, Route, RouteKey, RouteTableId},
+    neighbours::Neighbour,
     persist::{FileSeen, HostPath, ServiceName},
     ruleset::FirewallKind,
 };
@@ -23,6 +24,8 @@ pub struct Observed {
     pub checks: BTreeMap<InterfaceId, bool>,
     /// What switching it off would overwrite.
     pub check_settings: BTreeMap<InterfaceId, CheckSettings>,
+    /// What natd has in other firewalls of this host.
+    pub passages: BTreeMap<Neighbour, Loaded>,
     /// natd's part of the files that bring NAT back after a reboot; one in which there is none, and is
     /// to be none, is absent.
     pub files: BTreeMap<HostPath, FileSeen>,

@@ -148,6 +148,7 @@ pub fn plan(
         plan.steps.push(Step::ProveEgress { targets: targets.to_vec() });
     }
     carry(&mut plan, desired, observed, journal);
+    passages(&mut plan, desired, observed);
     persist(&mut plan, desired, observed, journal);
     return_routes(&mut plan, desired, observed, journal);
     return_host(&mut plan, desired, observed, journal);
@@ -325,6 +326,26 @@ fn return_host(plan: &mut Plan, desired: &Desired, observed: &Observed, journal:
     {
         plan.left_alone
             .push(LeftAlone { what: Entry::Rules(*kind), why: "they are gone already".to_owned() });
+    }
+}
+
+/// What other firewalls are to let through, and what natd has there that isn't to be.
+fn passages(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    for (who, passage) in &desired.passages {
+        let open = observed.passages.get(who);
+        let damage = open.map(|open| open.damage.clone()).unwrap_or_default();
+        let digest = open.and_then(|open| open.digest.as_ref());
+        if digest != Some(&passage.digest()) || !damage.is_empty() {
+            plan.steps.push(Step::OpenPassage {
+                who: *who,
+                passage: passage.clone(),
+                damage,
+                replaces: open.is_some(),
+            });
+        }
+    }
+    for who in observed.passages.keys().filter(|who| !desired.passages.contains_key(who)) {
+        plan.steps.push(Step::ClosePassage { who: *who });
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     host::SysctlKey,
     journal::FileBefore,
     model::{InterfaceId, NextHop, Route, RouteKey},
+    neighbours::{Neighbour, Passage},
     persist::{Form, HostPath, Part, ServiceName},
     ruleset::{FirewallKind, Ruleset},
 };
@@ -59,6 +60,17 @@ pub enum Step {
         /// What that overwrites.
         #[serde(skip_serializing_if = "Option::is_none")]
         earlier: Option<CheckSettings>,
+    },
+    /// Has another firewall of this host let natd's traffic through.
+    OpenPassage {
+        /// Whose.
+        who: Neighbour,
+        /// What is let through.
+        passage: Passage,
+        /// What is wrong with what natd has there; empty if there is nothing, or only an older one.
+        damage: Vec<String>,
+        /// Whether natd has something there already.
+        replaces: bool,
     },
     /// Puts natd's part into a file that brings NAT back after a reboot.
     Persist {
@@ -112,6 +124,11 @@ pub enum Step {
         /// The service.
         service: ServiceName,
     },
+    /// Removes what natd has in another firewall of this host.
+    ClosePassage {
+        /// Whose.
+        who: Neighbour,
+    },
     /// Gives a kernel parameter its earlier value back.
     RestoreSysctl {
         /// The parameter.
@@ -141,6 +158,9 @@ pub enum Phase {
     Flows,
     /// Kernel parameters are set.
     Sysctls,
+    /// Other firewalls are asked to let natd's traffic through. Nothing needs it: whether that gets
+    /// through is proven anyhow.
+    Passages,
     /// What brings NAT back after a reboot is put in place. Nothing needs it: packets are carried now.
     Persist,
     /// Source/destination checks are switched off.
@@ -153,6 +173,8 @@ pub enum Phase {
     ReturnChecks,
     /// What brings NAT back after a reboot is taken away, before what it brings back.
     ReturnPersisted,
+    /// Other firewalls need not let natd's traffic through any more.
+    ReturnPassages,
     /// Kernel parameters get their earlier values back.
     ReturnSysctls,
     /// Rules are removed.
@@ -167,13 +189,19 @@ impl Phase {
     pub fn needs(self) -> &'static [Self] {
         match self {
             Self::ReturnRoutes | Self::Rules => &[],
-            Self::Flows | Self::Sysctls | Self::Persist | Self::Proof => &[Self::Rules],
+            Self::Flows | Self::Sysctls | Self::Passages | Self::Persist | Self::Proof => {
+                &[Self::Rules]
+            }
             Self::Checks => &[Self::Rules, Self::Sysctls],
             Self::TakeRoutes => &[Self::Rules, Self::Sysctls, Self::Checks, Self::Proof],
-            Self::ReturnChecks | Self::ReturnPersisted | Self::ReturnSysctls => {
-                &[Self::ReturnRoutes, Self::TakeRoutes]
+            Self::ReturnChecks
+            | Self::ReturnPersisted
+            | Self::ReturnPassages
+            | Self::ReturnSysctls => &[Self::ReturnRoutes, Self::TakeRoutes],
+            // What is let through without them would leave as it came.
+            Self::ReturnRules => {
+                &[Self::ReturnRoutes, Self::TakeRoutes, Self::ReturnPassages, Self::ReturnSysctls]
             }
-            Self::ReturnRules => &[Self::ReturnRoutes, Self::TakeRoutes, Self::ReturnSysctls],
         }
     }
 
@@ -201,12 +229,14 @@ impl Step {
             Self::LoadRules { .. } => Phase::Rules,
             Self::ClearStaleFlows { .. } => Phase::Flows,
             Self::SetSysctl { .. } => Phase::Sysctls,
+            Self::OpenPassage { .. } => Phase::Passages,
             Self::Persist { .. } | Self::EnableService { .. } => Phase::Persist,
             Self::SwitchCheckOff { .. } => Phase::Checks,
             Self::ProveEgress { .. } => Phase::Proof,
             Self::TakeRoute { .. } => Phase::TakeRoutes,
             Self::SwitchCheckOn { .. } => Phase::ReturnChecks,
             Self::Unpersist { .. } | Self::DisableService { .. } => Phase::ReturnPersisted,
+            Self::ClosePassage { .. } => Phase::ReturnPassages,
             Self::RestoreSysctl { .. } => Phase::ReturnSysctls,
             Self::UnloadRules { .. } => Phase::ReturnRules,
         }
@@ -217,6 +247,7 @@ impl Step {
     pub fn is_needed(&self) -> bool {
         match self {
             Self::SetSysctl { weight, .. } => *weight == Weight::Carries,
+            Self::OpenPassage { .. } => false,
             _ => true,
         }
     }
@@ -250,6 +281,15 @@ impl fmt::Display for Step {
             }
             Self::SwitchCheckOn { interface, .. } => {
                 write!(f, "switch on the source/destination check of {interface}")
+            }
+            Self::OpenPassage { who, replaces: false, .. } => {
+                write!(f, "have {who} let natd's traffic through")
+            }
+            Self::OpenPassage { who, .. } => {
+                write!(f, "replace what has {who} let natd's traffic through")
+            }
+            Self::ClosePassage { who } => {
+                write!(f, "remove what has {who} let natd's traffic through")
             }
             Self::Persist { path, replaces, .. } => {
                 let verb = if *replaces { "replace natd's part of" } else { "write" };

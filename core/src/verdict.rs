@@ -130,7 +130,7 @@ pub fn judge<'a>(
     checks.push(way_out(evidence));
     checks.extend(canary.iter().flat_map(canary_checks));
     let fails = |check: &&Check| {
-        check.state == State::Failed && ![TUNING, REBOOT].contains(&check.name.as_str())
+        check.state == State::Failed && ![TUNING, REBOOT, NEIGHBOUR].contains(&check.name.as_str())
     };
     let carried = checks.iter().find(fails).cloned();
     let mut served = 0;
@@ -215,6 +215,7 @@ fn canary_checks(flown: &Flown) -> Vec<Check> {
 /// The names of the checks that NAT doesn't stand or fall with.
 const TUNING: &str = "tuning";
 const REBOOT: &str = "after a reboot";
+const NEIGHBOUR: &str = "neighbour";
 
 /// The name of the checks of what was asked for and can't be done. Their detail is what natd "could not".
 const ASKED_FOR: &str = "asked for";
@@ -284,6 +285,17 @@ fn host_checks(checks: &mut Vec<Check>, desired: &Desired, outstanding: &[Outsta
             }
             None => {}
         }
+    }
+    for who in desired.passages.keys() {
+        let opens = |step: &Step| matches!(step, Step::OpenPassage { who: by, .. } if by == who);
+        checks.push(match outstanding.iter().find(|left| opens(left.step)) {
+            Some(left) => wrong(
+                NEIGHBOUR,
+                format!("{who} is not told to let natd's traffic through"),
+                left.why,
+            ),
+            None => check(NEIGHBOUR, State::Ok, format!("{who} lets natd's traffic through")),
+        });
     }
     checks.push(after_a_reboot(desired, outstanding));
     for interface in &desired.unchecked {

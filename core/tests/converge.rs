@@ -14,6 +14,7 @@ use natd_core::{
     host::{Loaded, SysctlKey},
     journal::{EarlierRoute, Journal},
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState},
+    neighbours::Passage,
     networks::Networks,
     persist::{Boot, HostPath, PersistKind, ServiceName, lay_out},
     plan::Plan,
@@ -21,7 +22,7 @@ use natd_core::{
     step::Step,
 };
 use proptest::prelude::*;
-use world::{ADDRESS, INTERFACES, SERVICES, State, TABLES, World, all_done};
+use world::{ADDRESS, INTERFACES, NEIGHBOURS, SERVICES, State, TABLES, World, all_done};
 
 const DESTINATIONS: [&str; 2] = ["0.0.0.0/0", "198.51.100.0/24"];
 const SYSCTLS: [&str; 3] = [
@@ -108,6 +109,7 @@ prop_compose! {
             files,
             services: services.into_iter().map(ServiceName::new).collect(),
             rules: BTreeMap::new(),
+            passages: BTreeMap::new(),
             sysctls: SYSCTLS.iter().map(|key| SysctlKey::global(key)).zip(sysctls.iter().map(ToString::to_string)).collect(),
             checks: INTERFACES.iter().map(|id| interface(id)).zip(checks).collect(),
             routes: keys()
@@ -152,6 +154,7 @@ prop_compose! {
         wanted_routes in proptest::sample::subsequence(keys(), 0..=keys().len()),
         target in proptest::sample::select(INTERFACES.to_vec()),
         persist in proptest::option::of(any::<bool>()),
+        beside in proptest::sample::subsequence(NEIGHBOURS.to_vec(), 0..=NEIGHBOURS.len()),
     ) -> Desired {
         let sysctls = SYSCTLS
             .iter()
@@ -170,7 +173,9 @@ prop_compose! {
             (Some(false), FirewallKind::Iptables) if masquerade => Some(PersistKind::IptablesServices),
             (Some(false), FirewallKind::Iptables) => Some(PersistKind::NetfilterPersistent),
         };
+        let passage = Passage::of(&rules.ruleset, &rules.ruleset.ingress);
         Desired {
+            passages: beside.into_iter().map(|who| (who, passage.clone())).collect(),
             persistence: persistence
                 .map(|kind| lay_out(kind, String::new(), &rules, &sysctls, &boot))
                 .unwrap_or_default(),
@@ -208,6 +213,12 @@ fn is_reached(desired: &Desired, state: &State) -> bool {
             })
         })
         && desired.persistence.services.iter().all(|service| state.services.contains(service))
+        && state.passages.keys().eq(desired.passages.keys())
+        && desired.passages.iter().all(|(who, passage)| {
+            state.passages.get(who).is_some_and(|open| {
+                open.digest.as_ref() == Some(&passage.digest()) && open.damage.is_empty()
+            })
+        })
         && desired.unchecked.iter().all(|id| state.checks.get(id) == Some(&false))
         && desired.routes.iter().all(|(key, wish)| {
             state
@@ -231,7 +242,13 @@ fn is_in_order(plan: &Plan) -> bool {
     let unload = || position(|step| matches!(step, Step::UnloadRules { .. }));
     let persist = || position(|step| matches!(step, Step::Persist { .. }));
     let unpersist = || last(|step| matches!(step, Step::Unpersist { .. }));
-    before(load(), persist())
+    let open = |step: &Step| matches!(step, Step::OpenPassage { .. });
+    let close = |step: &Step| matches!(step, Step::ClosePassage { .. });
+    before(load(), position(open))
+        && before(last(open), take())
+        && before(last(|step| matches!(step, Step::ReturnRoute { .. })), position(close))
+        && before(last(close), unload())
+        && before(load(), persist())
         && before(last(|step| matches!(step, Step::Persist { .. })), take())
         && before(unpersist(), unload())
         && before(load(), forward())

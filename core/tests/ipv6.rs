@@ -44,6 +44,7 @@ fn facts(firewall: FirewallKind, boot: Boot) -> Facts {
         listening: BTreeSet::new(),
         boot,
         memory: None,
+        neighbours: BTreeSet::new(),
         cloud: None,
     }
 }

@@ -51,3 +51,34 @@ if [ "$(cat "$tree/.natd-contents" 2>/dev/null)" != "$contents" ]; then
     rm -rf "$tree"
     mv "$tree.new" "$tree"
 fi
+
+# The same with other programs that have a firewall of their own: ufw, firewalld and Docker, none of which
+# starts by itself. ufw and iptables-persistent exclude each other. busybox is what a container is made of.
+neighbours=${NATD_NEIGHBOURS_TREE:-/var/cache/natd-neighbours}
+packages="ufw firewalld docker.io busybox-static curl"
+if [ "$(cat "$neighbours/.natd-contents" 2>/dev/null)" != "$contents + $packages" ]; then
+    echo "making a Debian tree with ufw, firewalld and Docker in $neighbours"
+    rm -rf "$neighbours.new"
+    cp -a "$tree" "$neighbours.new"
+    # Nothing is started by its installation (policy-rc.d), and nothing is enabled.
+    printf '#!/bin/sh\nexit 101\n' > "$neighbours.new/usr/sbin/policy-rc.d"
+    chmod 755 "$neighbours.new/usr/sbin/policy-rc.d"
+    cp /etc/resolv.conf "$neighbours.new/etc/resolv.conf"
+    mkdir -p "$neighbours.new/etc/systemd/system-preset"
+    echo 'disable *' > "$neighbours.new/etc/systemd/system-preset/00-none.preset"
+    if ! DEBIAN_FRONTEND=noninteractive chroot "$neighbours.new" sh -ec "
+        apt-get update -qq
+        apt-get install -y -qq --no-install-recommends $packages
+        systemctl disable ufw firewalld docker.service docker.socket containerd
+    " > "$neighbours.log" 2>&1; then
+        tail -n 20 "$neighbours.log" >&2
+        echo "error: the tree with neighbours was not made; $neighbours.log tells why" >&2
+        exit 1
+    fi
+    rm -rf "$neighbours.new/usr/sbin/policy-rc.d" "$neighbours.new/etc/systemd/system-preset/00-none.preset" \
+        "$neighbours.new/var/cache/apt/archives" "$neighbours.new/var/lib/apt/lists" \
+        "$neighbours.new/usr/share/doc" "$neighbours.new/usr/share/locale"
+    echo "$contents + $packages" > "$neighbours.new/.natd-contents"
+    rm -rf "$neighbours"
+    mv "$neighbours.new" "$neighbours"
+fi

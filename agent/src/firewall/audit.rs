@@ -8,20 +8,20 @@ use natd_core::{
 };
 
 /// The rules of one chain, in order: each with its mark, or `None` if it is not natd's.
-pub(super) struct Chain {
+pub(crate) struct Chain {
     pub name: String,
     pub marks: Vec<Option<Mark>>,
 }
 
 impl Chain {
-    pub(super) fn new(name: impl Into<String>) -> Self {
+    pub(crate) fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), marks: Vec::new() }
     }
 }
 
 /// What the rules of these chains amount to: whose rendering, and what is missing, doubled, out of
 /// its place, or somebody else's.
-pub(super) fn audit(chains: &[Chain]) -> Loaded {
+pub(crate) fn audit(chains: &[Chain]) -> Loaded {
     let mut damage: Vec<String> = Vec::new();
     for chain in chains {
         let foreign = chain.marks.iter().filter(|mark| mark.is_none()).count();

@@ -12,9 +12,9 @@ use natd_core::{
     ruleset::{Blocks, FirewallKind},
 };
 
-mod audit;
-mod iptables;
-mod nftables;
+pub(crate) mod audit;
+pub(crate) mod iptables;
+pub(crate) mod nftables;
 
 pub use iptables::Iptables;
 pub use nftables::Nftables;

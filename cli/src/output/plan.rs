@@ -66,6 +66,7 @@ fn part(step: &Step) -> &'static str {
     match step.phase() {
         Phase::ReturnRoutes | Phase::TakeRoutes => "routes",
         Phase::Rules | Phase::Flows | Phase::ReturnRules => "firewall",
+        Phase::Passages | Phase::ReturnPassages => "neighbours",
         Phase::Sysctls | Phase::ReturnSysctls => "kernel parameters",
         Phase::Persist | Phase::ReturnPersisted => "after a reboot",
         Phase::Checks | Phase::ReturnChecks => "interfaces",
@@ -208,9 +209,18 @@ fn print_step(step: &Step) {
         Step::ReturnRoute { key, to: None } => {
             sign(BAD, '-', &format!("{:<22} {:<19} removed", key.table, key.destination));
         }
+        Step::OpenPassage { damage, replaces, .. } => {
+            let (style, mark) = if *replaces { (NOTE, '~') } else { (GOOD, '+') };
+            let why = match (replaces, damage.is_empty()) {
+                (false, _) => String::new(),
+                (true, true) => " (older than the configuration)".to_owned(),
+                (true, false) => format!(" ({})", damage.join(", ")),
+            };
+            sign(style, mark, &format!("{step}{why}"));
+        }
         Step::ClearStaleFlows { .. } | Step::ProveEgress { .. } => {
             sign(NOTE, '·', &step.to_string());
         }
-        Step::UnloadRules { .. } => sign(BAD, '-', &step.to_string()),
+        Step::ClosePassage { .. } | Step::UnloadRules { .. } => sign(BAD, '-', &step.to_string()),
     }
 }

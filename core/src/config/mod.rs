@@ -37,7 +37,8 @@ pub use clouds::{
 };
 pub use load::{ConfigError, Layers};
 pub use nat::{
-    FirewallChoice, Forward, ForwardTarget, InterfaceChoice, Mode, Nat, NetworkSpec, Persist,
+    FirewallChoice, Forward, ForwardTarget, InterfaceChoice, Mode, Nat, Neighbours, NetworkSpec,
+    Persist,
 };
 pub use open::OpenSettings;
 pub use routes::{OnStop, RouteGroup, Routes, TableSpec, Tables, Takeover};

@@ -38,6 +38,9 @@ pub struct Nat {
     pub random_fully: bool,
     /// TCP's maximum segment size is lowered to what the way takes.
     pub clamp_mss: bool,
+    /// What is done about other firewalls of this host that drop what natd forwards: Docker, ufw,
+    /// firewalld.
+    pub neighbours: Neighbours,
     /// Port forwarding from outside to a private host.
     pub forward: Vec<Forward>,
 }
@@ -54,6 +57,7 @@ impl Default for Nat {
             persist: Persist::Auto,
             random_fully: true,
             clamp_mss: false,
+            neighbours: Neighbours::Pass,
             forward: Vec::new(),
         }
     }
@@ -175,6 +179,16 @@ pub enum Persist {
     Nftables,
     /// Nothing.
     None,
+}
+
+/// What is done about other firewalls of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Neighbours {
+    /// They are asked, each in its own way, to let through what natd serves.
+    Pass,
+    /// They are left alone; natd says which rule is in the way, and what to type.
+    Report,
 }
 
 /// One forwarded port, or a range of them.

@@ -20,11 +20,12 @@ use self::{
 use crate::{
     advise::{Warning, advise},
     cloud::{Instance, InterfaceFacts, OwnSubnet, TableFacts, TableSelector},
-    config::{Config, InterfaceChoice, Takeover},
+    config::{Config, InterfaceChoice, Neighbours, Takeover},
     error::{Error, Kind, Result},
     facts::Facts,
     host::SysctlKey,
     model::{InterfaceId, InterfaceName, RouteKey},
+    neighbours::{Neighbour, Passage},
     persist::{Persistence, choose, lay_out},
     ruleset::{Rendering, Ruleset},
 };
@@ -51,6 +52,8 @@ pub struct Desired {
     /// The cloud drops what this machine forwards by its egress interface, and natd must not change
     /// that: nothing of what was asked for can be served.
     pub is_cut_off: bool,
+    /// What other firewalls of this host are to let through.
+    pub passages: BTreeMap<Neighbour, Passage>,
     /// What brings NAT back after a reboot.
     pub persistence: Persistence,
 }
@@ -188,6 +191,10 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
     desired.warnings.extend(costs(&ruleset, &rendering));
     let chosen = facts.chosen.clone();
     let rules = Rules { ruleset, rendering, egress_address, entrances, chosen };
+    if config.nat.neighbours == Neighbours::Pass {
+        let passage = Passage::of(&rules.ruleset, &rules.entrances);
+        desired.passages = facts.neighbours.iter().map(|who| (*who, passage.clone())).collect();
+    }
     desired.persistence = persistence(config, facts, &rules, &desired.sysctls);
     desired.rules = Some(rules);
     Ok(desired)

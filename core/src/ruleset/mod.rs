@@ -21,7 +21,8 @@ mod translation;
 
 pub use forward::{Forward, Ports, Protocol};
 pub use iptables::{
-    CHAIN_PREFIX as IPTABLES_CHAIN_PREFIX, Cost, chain_suffix as iptables_chain_suffix,
+    CHAIN_PREFIX as IPTABLES_CHAIN_PREFIX, Cost, DOCKER_USER, PASSAGE_PREFIX,
+    chain_suffix as iptables_chain_suffix, in_docker_user,
 };
 pub use mark::{ElementsDigest, Mark};
 pub use nftables::{

@@ -84,6 +84,7 @@ pub fn facts() -> Facts {
         listening: BTreeSet::new(),
         boot: Boot::default(),
         memory: Some(4 << 30),
+        neighbours: BTreeSet::new(),
         cloud: Some(CloudFacts {
             instance: Instance {
                 id: id("i-1"),

@@ -21,13 +21,15 @@ use natd_core::{
     desired::Desired,
     error::{Error, Kind, Result},
     host::{
-        AtBoot, Canary, Conntrack, Depth, Egress, Firewall, Host, Links, Loaded, Sysctl, SysctlKey,
+        AtBoot, Canary, Conntrack, Depth, Egress, Firewall, Host, Links, Loaded,
+        NeighbouringFirewall, Sysctl, SysctlKey,
     },
     journal::JournalFile,
     model::{
         InterfaceId, InterfaceName, MacAddress, NextHop, Route, RouteKey, RouteOrigin, RouteState,
         RouteTableId,
     },
+    neighbours::{Neighbour, Passage},
     network::{Flow, Network},
     observed::Observed,
     persist::{Boot, Edit, FileSeen, Form, HostPath, Part, ServiceName, places},
@@ -47,6 +49,8 @@ pub struct State {
     /// Content and permissions.
     pub files: BTreeMap<HostPath, (String, u32)>,
     pub services: BTreeSet<ServiceName>,
+    /// What natd has in other firewalls.
+    pub passages: BTreeMap<Neighbour, Loaded>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +70,8 @@ pub struct World(Arc<Mutex<Inner>>);
 pub const TABLES: [&str; 3] = ["rtb-a", "rtb-b", "rtb-c"];
 /// The services that can be started at boot.
 pub const SERVICES: [&str; 4] = ["ip6tables", "iptables", "netfilter-persistent", "nftables"];
+/// Other firewalls of this machine.
+pub const NEIGHBOURS: [Neighbour; 2] = [Neighbour::Docker, Neighbour::Ufw];
 /// The interfaces of this machine.
 pub const INTERFACES: [&str; 2] = ["eni-0", "eni-1"];
 
@@ -115,6 +121,7 @@ impl World {
         let state = self.state();
         Observed {
             rules: state.rules,
+            passages: state.passages,
             sysctls: state.sysctls,
             checks: state.checks,
             check_settings: BTreeMap::new(),
@@ -149,6 +156,10 @@ impl World {
             egress: this.clone(),
             canary: this.clone(),
             boot: this,
+            neighbours: NEIGHBOURS
+                .into_iter()
+                .map(|who| (who, Arc::new(Beside { world: self.clone(), who }) as _))
+                .collect(),
         }
     }
 
@@ -260,6 +271,35 @@ impl Firewall for BackEnd {
     async fn unload(&self) -> Result<()> {
         self.world.change(format!("unload {}", self.kind), |state| {
             state.rules.remove(&self.kind);
+        })
+    }
+}
+
+struct Beside {
+    world: World,
+    who: Neighbour,
+}
+
+#[async_trait]
+impl NeighbouringFirewall for Beside {
+    fn who(&self) -> Neighbour {
+        self.who
+    }
+    async fn is_running(&self) -> Result<bool> {
+        Ok(true)
+    }
+    async fn passage(&self, _: Option<&Passage>) -> Result<Option<Loaded>> {
+        Ok(self.world.state().passages.get(&self.who).cloned())
+    }
+    async fn open(&self, passage: &Passage) -> Result<()> {
+        let open = Loaded { digest: Some(passage.digest()), damage: Vec::new() };
+        self.world.change(format!("open {}", self.who), |state| {
+            state.passages.insert(self.who, open);
+        })
+    }
+    async fn close(&self) -> Result<()> {
+        self.world.change(format!("close {}", self.who), |state| {
+            state.passages.remove(&self.who);
         })
     }
 }

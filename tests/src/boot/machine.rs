@@ -17,6 +17,8 @@ use crate::lab::run::{finish, succeeds};
 
 /// What `tests/setup/install.sh` has made.
 pub(super) const TREE: &str = "/var/cache/natd-tree";
+/// The same with ufw, firewalld and Docker, none of which starts by itself.
+const TREE_WITH_NEIGHBOURS: &str = "/var/cache/natd-neighbours";
 /// A boot takes two seconds on an idle machine.
 const LONGEST_BOOT: Duration = Duration::from_secs(90);
 /// The address that the machine has outside by IPv6.
@@ -68,6 +70,9 @@ WantedBy=multi-user.target
 #[derive(Debug)]
 pub struct Machine {
     name: LabName,
+    tree: &'static str,
+    /// What its root may do.
+    capabilities: &'static str,
     /// The layer over the tree: what differs from a fresh Debian.
     layer: PathBuf,
     wires: Wires,
@@ -85,14 +90,26 @@ struct Boot {
 impl Machine {
     /// A machine with a fresh Debian, off.
     pub fn new() -> Result<Self> {
-        ensure!(Path::new(TREE).is_dir(), "{TREE} isn't there: make setup makes it");
+        Self::of(TREE, "CAP_NET_ADMIN,CAP_NET_RAW")
+    }
+
+    /// A machine with ufw, firewalld and Docker, off. It may do what they need: everything.
+    pub fn with_neighbours() -> Result<Self> {
+        let machine = Self::of(TREE_WITH_NEIGHBOURS, "all")?;
+        // What Docker takes by itself can't be stacked on the layer.
+        machine.write("etc/docker/daemon.json", "{\"storage-driver\": \"vfs\"}\n")?;
+        Ok(machine)
+    }
+
+    fn of(tree: &'static str, capabilities: &'static str) -> Result<Self> {
+        ensure!(Path::new(tree).is_dir(), "{tree} isn't there: make setup makes it");
         let name = LabName::unique()?;
         let layer = name.folder().join("layer");
         for folder in ["layer", "work", "root"] {
             fs::create_dir_all(name.folder().join(folder))?;
         }
         let wires = Wires::new(&name)?;
-        let machine = Self { name, layer, wires, boots: 0, boot: None };
+        let machine = Self { name, tree, capabilities, layer, wires, boots: 0, boot: None };
         machine.has_address(ADDRESS)?;
         machine.write("etc/systemd/system/lab-network.service", NETWORK_UNIT)?;
         machine.write("etc/systemd/system/lab-booted.service", BOOTED_UNIT)?;
@@ -164,20 +181,22 @@ impl Machine {
         // shared a control group would take each other's processes for their own.
         let script = format!(
             "set -e; cd {}
-             mount -t overlay overlay -o lowerdir={TREE},upperdir=layer,workdir=work root
+             mount -t overlay overlay -o lowerdir={tree},upperdir=layer,workdir=work root
              for groups in {CONTROL_GROUPS}; do
                  [ -e $groups/cgroup.procs ] || continue
                  mkdir -p $groups/{name}; echo $$ >$groups/{name}/cgroup.procs
              done
              exec \"$@\"",
             folder.display(),
+            tree = self.tree,
             name = self.name,
         );
         let mut nspawn = Command::new("unshare")
             .args(["-m", "sh", "-c", &script, "sh", "systemd-nspawn", "-b", "-D", "root"])
             .arg(format!("--machine=natd-{}-{}", std::process::id(), self.boots))
             .arg(format!("--network-namespace-path=/run/netns/{namespace}"))
-            .args(["--capability=CAP_NET_ADMIN,CAP_NET_RAW", "--register=no", "--keep-unit"])
+            .arg(format!("--capability={}", self.capabilities))
+            .args(["--register=no", "--keep-unit"])
             .arg(format!("--bind-ro={}:/usr/local/bin/natd", binary()?.display()))
             .env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network")
             .stdin(Stdio::null())

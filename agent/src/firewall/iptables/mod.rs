@@ -19,7 +19,7 @@ use super::audit;
 use crate::process::Program;
 
 mod commands;
-mod saved;
+pub(crate) mod saved;
 mod sets;
 mod steps;
 

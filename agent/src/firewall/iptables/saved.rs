@@ -6,27 +6,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use natd_core::ruleset::{IPTABLES_CHAIN_PREFIX, Mark};
 
 /// Tables by name.
-pub(super) type Tables = BTreeMap<String, Table>;
+pub(crate) type Tables = BTreeMap<String, Table>;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pub chains: BTreeSet<String>,
     /// In the order of the text, which within a chain is the kernel's.
     pub rules: Vec<Rule>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rule {
+pub(crate) struct Rule {
     pub chain: String,
     /// What follows the chain's name, verbatim.
     pub spec: String,
 }
 
-pub(super) fn is_own(chain: &str) -> bool {
+pub(crate) fn is_own(chain: &str) -> bool {
     chain.starts_with(IPTABLES_CHAIN_PREFIX)
 }
 
-pub(super) fn parse(text: &str) -> Tables {
+pub(crate) fn parse(text: &str) -> Tables {
     let mut tables = Tables::new();
     let mut table: Option<&mut Table> = None;
     for line in text.lines() {
@@ -47,12 +47,12 @@ pub(super) fn parse(text: &str) -> Tables {
 
 impl Table {
     /// Natd's own chains.
-    pub(super) fn own(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn own(&self) -> impl Iterator<Item = &String> {
         self.chains.iter().filter(|chain| is_own(chain))
     }
 
     /// The rules of chains of others that lead into natd's.
-    pub(super) fn jumps(&self) -> impl DoubleEndedIterator<Item = &Rule> {
+    pub(crate) fn jumps(&self) -> impl DoubleEndedIterator<Item = &Rule> {
         self.rules.iter().filter(|rule| {
             !is_own(&rule.chain) && rule.target().is_some_and(|target| is_own(&target))
         })
@@ -61,17 +61,17 @@ impl Table {
 
 impl Rule {
     /// Its mark, if it has one.
-    pub(super) fn mark(&self) -> Option<Mark> {
+    pub(crate) fn mark(&self) -> Option<Mark> {
         self.value_of(&["--comment"])?.parse().ok()
     }
 
     /// The chain or the action that it leads to.
-    pub(super) fn target(&self) -> Option<String> {
+    pub(crate) fn target(&self) -> Option<String> {
         self.value_of(&["-j", "-g"])
     }
 
     /// Its chain and what it says, however that is quoted.
-    pub(super) fn words(&self) -> Vec<String> {
+    pub(crate) fn words(&self) -> Vec<String> {
         [vec![self.chain.clone()], words(&self.spec)].concat()
     }
 
@@ -111,7 +111,7 @@ fn words(spec: &str) -> Vec<String> {
 #[cfg(test)]
 impl Table {
     /// Those of natd's own chains that packets come to.
-    pub(super) fn in_force(&self) -> BTreeSet<String> {
+    pub(crate) fn in_force(&self) -> BTreeSet<String> {
         let mut reached = BTreeSet::new();
         let mut ahead: Vec<String> = self.jumps().filter_map(Rule::target).collect();
         while let Some(chain) = ahead.pop() {

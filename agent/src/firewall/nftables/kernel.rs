@@ -61,7 +61,7 @@ pub(super) struct Table {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     pub name: String,
     /// `None` if packets come by jumps only.
     pub base: Option<Base>,
@@ -69,7 +69,7 @@ pub(super) struct Chain {
 
 /// How packets come by a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Base {
+pub(crate) struct Base {
     pub kind: String,
     pub hook: &'static str,
     pub priority: i64,
@@ -87,7 +87,28 @@ pub(super) struct Rule {
 /// # Errors
 /// As for [`read`].
 pub(super) async fn tables(doing: &str, within: Duration) -> Result<Vec<(&'static str, String)>> {
-    let family = |number: u8| match number {
+    let table = |object: Object| Some((family(object.family), text(&object.attributes, TABLE)?));
+    let all = all(NFT_MSG_GETTABLE, doing, within).await?;
+    Ok(all.into_iter().filter_map(table).collect())
+}
+
+/// All chains of all tables, each with the family and the name of its table.
+///
+/// # Errors
+/// As for [`read`].
+pub(crate) async fn chains(
+    doing: &str,
+    within: Duration,
+) -> Result<Vec<(&'static str, String, Chain)>> {
+    let of = |Object { family: number, attributes }: Object| {
+        Some((family(number), text(&attributes, TABLE)?, chain(&attributes)?))
+    };
+    let all = all(NFT_MSG_GETCHAIN, doing, within).await?;
+    Ok(all.into_iter().filter_map(of).collect())
+}
+
+fn family(number: u8) -> &'static str {
+    match number {
         NFPROTO_INET => "inet",
         2 => "ip",
         3 => "arp",
@@ -95,17 +116,19 @@ pub(super) async fn tables(doing: &str, within: Duration) -> Result<Vec<(&'stati
         7 => "bridge",
         10 => "ip6",
         _ => "other",
-    };
+    }
+}
+
+async fn all(message: u16, doing: &str, within: Duration) -> Result<Vec<Object>> {
     let all = in_time(doing, within, async {
         loop {
-            match dump(NFT_MSG_GETTABLE, NFPROTO_UNSPEC, &[]).await {
+            match dump(message, NFPROTO_UNSPEC, &[]).await {
                 Err(error) if netlink::is_torn(&error) => tokio::time::sleep(netlink::PAUSE).await,
                 outcome => return outcome,
             }
         }
     });
-    let table = |object: Object| Some((family(object.family), text(&object.attributes, TABLE)?));
-    Ok(all.await?.into_iter().filter_map(table).collect())
+    all.await
 }
 
 /// The table of that name of the family inet; `None` if there is none.

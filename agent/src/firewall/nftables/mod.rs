@@ -16,7 +16,7 @@ use natd_core::{
 use super::audit;
 use crate::process::Program;
 
-mod kernel;
+pub(crate) mod kernel;
 mod listing;
 
 use listing::Listing;

@@ -8,6 +8,7 @@
 //! | `pool` | which clients get which address of several |
 //! | `lookup`, `set` | whether an address is in one of many blocks: by a tree of chains, or by a set of ipset's |
 //! | `text` | chains and rules as values, and as text |
+//! | `passage` | what natd has in Docker's chain for others |
 //! | `cost` | what many blocks cost |
 
 mod cost;
@@ -15,12 +16,14 @@ mod filter;
 mod lookup;
 mod nat;
 mod part;
+mod passage;
 mod pool;
 mod set;
 mod text;
 
 pub use cost::Cost;
 use part::Part;
+pub use passage::{DOCKER_USER, PASSAGE_PREFIX, in_docker_user};
 use set::Set;
 use text::{Table, text};
 
@@ -51,14 +54,16 @@ pub(super) fn render(ruleset: &Ruleset, blocks: Blocks) -> Rendering {
         families.iter().map(|part| (part.family, part.tables())).collect();
     let total: usize = tables.iter().flat_map(|(_, tables)| tables).map(|t| t.rules.len()).sum();
 
-    let unmarked: String =
-        tables.iter().map(|(_, tables)| text(tables, "", |_| String::new())).collect();
+    let unmarked: String = tables
+        .iter()
+        .map(|(_, tables)| text(tables, CHAIN_PREFIX, "", |_| String::new()))
+        .collect();
     let digest = RulesetDigest::of(&(ipsets.clone() + &unmarked));
     let suffix = chain_suffix(&digest);
     let mut before = 0;
     let (mut v4, mut v6) = (String::new(), None);
     for (family, tables) in &tables {
-        let marked = text(tables, &suffix, |index| {
+        let marked = text(tables, CHAIN_PREFIX, &suffix, |index| {
             let index = before + index;
             let mark = Mark { digest: digest.clone(), index, total, sets: [].into() };
             format!(" -m comment --comment {mark}")

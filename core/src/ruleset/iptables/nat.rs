@@ -109,6 +109,6 @@ fn randomly(part: &Part, action: String) -> String {
 }
 
 /// As iptables writes a range.
-fn colon(ports: Ports) -> String {
+pub(super) fn colon(ports: Ports) -> String {
     if ports.is_range() { format!("{}:{}", ports.first(), ports.last()) } else { ports.to_string() }
 }

@@ -16,10 +16,10 @@ impl Chain {
         Self::Own(purpose.into())
     }
 
-    fn name(&self, suffix: &str) -> String {
+    fn name(&self, prefix: &str, suffix: &str) -> String {
         match self {
             Self::BuiltIn(name) => (*name).to_owned(),
-            Self::Own(purpose) => format!("{}{purpose}{suffix}", super::CHAIN_PREFIX),
+            Self::Own(purpose) => format!("{prefix}{purpose}{suffix}"),
         }
     }
 }
@@ -92,9 +92,10 @@ impl Table {
     }
 }
 
-/// The text. `comment` gives each rule, counted from 1, what it says of itself.
+/// The text, with chains of natd's own named `PREFIX…SUFFIX`. `comment` gives each rule, counted from 1, what it says of itself.
 pub(super) fn text(
     tables: &[Table],
+    prefix: &str,
     suffix: &str,
     mut comment: impl FnMut(usize) -> String,
 ) -> String {
@@ -103,14 +104,14 @@ pub(super) fn text(
     for table in tables {
         lines.push(format!("*{}\n", table.name));
         lines.extend(
-            table.chains().iter().map(|chain| format!(":{} - [0:0]\n", chain.name(suffix))),
+            table.chains().iter().map(|chain| format!(":{} - [0:0]\n", chain.name(prefix, suffix))),
         );
         for (rule, index) in table.rules.iter().zip(&mut indices) {
             let Rule { chain, matches, target } = rule;
-            let chain = chain.name(suffix);
+            let chain = chain.name(prefix, suffix);
             let target = match target {
-                Target::Jump(chain) => format!("-j {}", chain.name(suffix)),
-                Target::Goto(chain) => format!("-g {}", chain.name(suffix)),
+                Target::Jump(chain) => format!("-j {}", chain.name(prefix, suffix)),
+                Target::Goto(chain) => format!("-g {}", chain.name(prefix, suffix)),
                 Target::Action(action) => format!("-j {action}"),
             };
             lines.push(format!("-A {chain}{matches}{} {target}\n", comment(index)));
