@@ -51,6 +51,8 @@ pub struct Daemon<Reload> {
 /// What ended a sleep.
 enum Wake {
     Tick(Look),
+    /// The host's network has changed.
+    Network,
     /// Somebody has changed what natd's sets hold, or it is not known whether.
     Audit,
     /// Nothing: only to show that the loop turns.
@@ -95,6 +97,8 @@ where
         let mut signals = Signals::open()?;
         let mut full = Instant::now();
         let mut look = Look::Everything;
+        // The network has changed, and the cloud was not asked since it had been lately.
+        let mut asks_soon = false;
         loop {
             let began = Instant::now();
             // What the tick changes comes back as events, and the look that they bring finds nothing
@@ -102,11 +106,20 @@ where
             self.tick(look).await;
             if look == Look::Everything {
                 full = began;
+                asks_soon = false;
             }
             let mut due = full + self.pause();
+            if asks_soon {
+                due = due.min(full + ASK_AGAIN);
+            }
             look = loop {
-                match self.sleep(due, &mut events, &mut signals, full).await {
+                match self.sleep(due, &mut events, &mut signals).await {
                     Wake::Tick(look) => break look,
+                    Wake::Network if full.elapsed() < ASK_AGAIN => {
+                        asks_soon = true;
+                        break Look::Host;
+                    }
+                    Wake::Network => break Look::Everything,
                     Wake::Audit => {
                         self.gateway.audit();
                         break Look::Host;
@@ -136,13 +149,7 @@ where
         }
     }
 
-    async fn sleep(
-        &self,
-        due: Instant,
-        events: &mut Events,
-        signals: &mut Signals,
-        full: Instant,
-    ) -> Wake {
+    async fn sleep(&self, due: Instant, events: &mut Events, signals: &mut Signals) -> Wake {
         let proof_due = self.standing.due().unwrap_or(due);
         let turn = async {
             match self.manager.turn() {
@@ -164,8 +171,7 @@ where
                 if events.drain() || change == Change::Elements {
                     return Wake::Audit;
                 }
-                let asked_lately = full.elapsed() < ASK_AGAIN;
-                Wake::Tick(if change == Change::Network && !asked_lately { Look::Everything } else { Look::Host })
+                if change == Change::Network { Wake::Network } else { Wake::Tick(Look::Host) }
             }
         }
     }

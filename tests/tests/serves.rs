@@ -74,7 +74,7 @@ fn each_client_keeps_to_one_address_of_the_pool(back_end: BackEnd) -> Result<()>
 
     // With a public address of its own for each, the internet sees whichever stands for the client's.
     let public = Ipv4Addr::new(203, 0, 113, 11);
-    lab.further_public_address(public, second)?;
+    lab.further_public_address(public, "nat/eth0", second)?;
     for (client, given) in lab.clients().zip(&first) {
         let expected = if *given == second.to_string() { public } else { NAT_PUBLIC };
         let reach = client.reach();
@@ -143,7 +143,7 @@ fn a_change_touches_nothing_that_stays(back_end: BackEnd) -> Result<()> {
     let lab = Lab::aws().secondary_address(second).back_end(back_end).build()?;
     lab.nat().namespace.ip(&format!("addr add {second}/24 dev eth0"))?;
     // By each of them natd's own canary gets out.
-    lab.further_public_address(Ipv4Addr::new(203, 0, 113, 11), second)?;
+    lab.further_public_address(Ipv4Addr::new(203, 0, 113, 11), "nat/eth0", second)?;
     // Flows that say nothing for a while are not to end by themselves.
     lab.nat().namespace.set_sysctls(&[("net.netfilter.nf_conntrack_udp_timeout", "600")])?;
     let narrow = "[nat]\nsources = [\"10.10.0.0/16\"]\n";

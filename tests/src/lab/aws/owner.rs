@@ -47,14 +47,19 @@ impl Lab {
         self.tag(&self.ec2().allocation, STANDS_FOR, &private.to_string())
     }
 
-    /// Gives the NAT instance a further public address, which stands for this one of its private addresses.
-    pub fn further_public_address(&self, public: Ipv4Addr, private: Ipv4Addr) -> Result<()> {
+    /// Gives an interface of that name a further public address, which stands for this one of its private addresses.
+    pub fn further_public_address(
+        &self,
+        public: Ipv4Addr,
+        interface: &str,
+        private: Ipv4Addr,
+    ) -> Result<()> {
         let wanted = [("Domain", "vpc"), ("Address", &public.to_string())];
         let allocated = self.api().call("AllocateAddress", &wanted)?;
         let allocation = allocated.need("allocationId")?;
         let of = [
             ("AllocationId", allocation),
-            ("NetworkInterfaceId", self.ids.interface("nat/eth0")),
+            ("NetworkInterfaceId", self.ids.interface(interface)),
             ("PrivateIpAddress", &private.to_string()),
         ];
         self.api().call("AssociateAddress", &of)?;
