@@ -51,10 +51,8 @@ pub struct Daemon<Reload> {
 /// What ended a sleep.
 enum Wake {
     Tick(Look),
-    /// The host's network has changed.
-    Network,
-    /// Somebody has changed what natd's sets hold, or it is not known whether.
-    Audit,
+    /// Something on the host has changed.
+    Changes(Vec<Change>),
     /// Nothing: only to show that the loop turns.
     Turn,
     Reload,
@@ -115,14 +113,15 @@ where
             look = loop {
                 match self.sleep(due, &mut events, &mut signals).await {
                     Wake::Tick(look) => break look,
-                    Wake::Network if full.elapsed() < ASK_AGAIN => {
-                        asks_soon = true;
-                        break Look::Host;
-                    }
-                    Wake::Network => break Look::Everything,
-                    Wake::Audit => {
-                        self.gateway.audit();
-                        break Look::Host;
+                    Wake::Changes(changes) => {
+                        // Somebody has changed what natd's sets hold, or it is not known whether.
+                        if changes.contains(&Change::Elements) {
+                            self.gateway.audit();
+                        }
+                        let network = changes.contains(&Change::Network);
+                        let asked_lately = full.elapsed() < ASK_AGAIN;
+                        asks_soon |= network && asked_lately;
+                        break if network && !asked_lately { Look::Everything } else { Look::Host };
                     }
                     Wake::Turn => self.manager.alive(),
                     Wake::Reload => {
@@ -168,10 +167,9 @@ where
             () = turn => Wake::Turn,
             change = events.next() => {
                 sleep(BURST).await;
-                if events.drain() || change == Change::Elements {
-                    return Wake::Audit;
-                }
-                if change == Change::Network { Wake::Network } else { Wake::Tick(Look::Host) }
+                let mut changes = events.drain();
+                changes.push(change);
+                Wake::Changes(changes)
             }
         }
     }

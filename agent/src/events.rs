@@ -78,28 +78,47 @@ impl Events {
         loop {
             tokio::select! {
                 news = arrival(&self.network) => {
-                    if !news.is_some_and(|datagram| is_of_the_canary(&datagram)) {
-                        return Change::Network;
+                    if let Some(change) = network_change(news.as_deref()) {
+                        return change;
                     }
                 }
-                news = arrival_if_any(self.firewall.as_ref()) => match news {
-                    Some(datagram) if is_of_the_canary(&datagram) => {}
-                    Some(datagram) if !tells_of_elements(&datagram) => return Change::Firewall,
-                    _ => return Change::Elements,
-                },
+                news = arrival_if_any(self.firewall.as_ref()) => {
+                    if let Some(change) = firewall_change(news.as_deref()) {
+                        return change;
+                    }
+                }
             }
         }
     }
 
-    /// Forgets what has been reported up to now, and tells whether something of it was
-    /// [`Change::Elements`].
-    pub fn drain(&mut self) -> bool {
-        pending(&self.network).for_each(drop);
-        let mut elements = false;
-        for news in self.firewall.iter().flat_map(pending) {
-            elements |= news.is_none_or(|datagram| tells_of_elements(&datagram));
-        }
-        elements
+    /// Forgets what has been reported up to now, and tells which changes were among it.
+    pub fn drain(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut note = |change: Option<Change>| {
+            if let Some(change) = change.filter(|change| !changes.contains(change)) {
+                changes.push(change);
+            }
+        };
+        pending(&self.network).for_each(|news| note(network_change(news.as_deref())));
+        self.firewall
+            .iter()
+            .flat_map(pending)
+            .for_each(|news| note(firewall_change(news.as_deref())));
+        changes
+    }
+}
+
+/// What a datagram of rtnetlink's tells of, `None` for what was lost; nothing if that is natd's own doing.
+fn network_change(news: Option<&[u8]>) -> Option<Change> {
+    (!news.is_some_and(is_of_the_canary)).then_some(Change::Network)
+}
+
+/// The same for one of nftables.
+fn firewall_change(news: Option<&[u8]>) -> Option<Change> {
+    match news {
+        Some(datagram) if is_of_the_canary(datagram) => None,
+        Some(datagram) if !tells_of_elements(datagram) => Some(Change::Firewall),
+        _ => Some(Change::Elements),
     }
 }
 

@@ -75,7 +75,7 @@ fn what_is_drained_is_forgotten_and_what_comes_after_is_not() {
         let mut events = Events::open().expect("netlink is there");
         quiet(&mut events).await;
         host.sh("ip addr add 10.1.0.6/24 dev eth0; nft add table ip t");
-        events.drain();
+        assert_eq!(events.drain(), [Change::Network, Change::Firewall]);
         assert_eq!(heard(&mut events).await, None);
         host.sh("nft delete table ip t");
         assert_eq!(heard(&mut events).await, Some(Change::Firewall));

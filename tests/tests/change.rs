@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
-use natd_tests::expect::{HEALING, assert_served, reaches};
+use natd_tests::expect::{HEALING, assert_served, assert_unserved, full_ticks, reaches};
 use natd_tests::lab::Lab;
 use natd_tests::lab::daemon::Daemon;
 use natd_tests::lab::name::LabName;
@@ -22,6 +22,8 @@ fn settled_daemon(lab: &Lab) -> Result<Daemon> {
     lab.nat().write("etc/natd/conf.d/10-test.toml", RARELY)?;
     let daemon = lab.nat().daemon::<&str>([])?;
     daemon.wait_for(HEALING, |line| line.contains("INFO NAT works"))?;
+    // What it has changed itself it has heard of and looked at by then.
+    until("a second look at everything", || full_ticks(lab) >= Some(2));
     lab.sync()?;
     assert_served(lab);
     Ok(daemon)
@@ -40,7 +42,7 @@ fn served_as(lab: &Lab, public: Ipv4Addr) {
 fn cuts_off(lab: &Lab, daemon: &Daemon, change: impl FnOnce() -> Result<()>) -> Result<()> {
     daemon.freeze()?;
     change()?;
-    natd_tests::expect::assert_unserved(lab);
+    assert_unserved(lab);
     daemon.thaw()
 }
 
