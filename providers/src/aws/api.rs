@@ -1,16 +1,19 @@
 //! The EC2 client: endpoint, credentials, retries and deadlines, all by the SDK's own means.
 
+use std::sync::{Mutex, PoisonError};
+
 use aws_config::{
-    BehaviorVersion, Region, default_provider::credentials::DefaultCredentialsChain, imds,
-    retry::RetryConfig, timeout::TimeoutConfig,
+    BehaviorVersion, Region, SdkConfig, default_provider::credentials::DefaultCredentialsChain,
+    imds, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_sdk_ec2::{
     Client,
+    config::{self, IdentityCache},
     error::{ProvideErrorMetadata, SdkError},
     types::Filter,
 };
 use natd_core::{
-    config,
+    config::Aws,
     error::{Error, Kind, Result},
 };
 
@@ -19,7 +22,8 @@ use crate::patience::Patience;
 
 /// The client, with what its errors have to tell.
 pub(super) struct Api {
-    pub(super) ec2: Client,
+    config: SdkConfig,
+    ec2: Mutex<Client>,
     pub(super) patience: Patience,
     endpoint: String,
 }
@@ -28,7 +32,7 @@ impl Api {
     /// The credentials come from the SDK's chain (environment, profile, web identity, container,
     /// instance role); the role's are read through `metadata`.
     pub(super) async fn new(
-        options: &config::Aws,
+        options: &Aws,
         region: &str,
         metadata: imds::Client,
         patience: Patience,
@@ -64,7 +68,21 @@ impl Api {
             .or_else(|| std::env::var("AWS_ENDPOINT_URL_EC2").ok())
             .or_else(|| config.endpoint_url().map(str::to_owned))
             .map_or_else(|| format!("the EC2 API of {region}"), |url| host(&url).to_owned());
-        Ok(Self { ec2: Client::new(&config), patience, endpoint })
+        Ok(Self { ec2: Mutex::new(Client::new(&config)), config, patience, endpoint })
+    }
+
+    /// The client, with the credentials that it holds.
+    pub(super) fn ec2(&self) -> Client {
+        self.ec2.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the next call get credentials anew. The SDK keeps them until they end by the clock, and a clock
+    /// that was set back since makes that hours too late.
+    fn forget_credentials(&self) {
+        let anew = config::Builder::from(&self.config)
+            .identity_cache(IdentityCache::lazy().build())
+            .build();
+        *self.ec2.lock().unwrap_or_else(PoisonError::into_inner) = Client::from_conf(anew);
     }
 
     /// natd's error for a failed call; `doing` completes "could not …".
@@ -77,6 +95,9 @@ impl Api {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
+        if error.code().is_some_and(errors::refuses_credentials) {
+            self.forget_credentials();
+        }
         errors::explain(action, doing.into(), &self.endpoint, error)
     }
 }

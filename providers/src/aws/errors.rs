@@ -83,6 +83,20 @@ fn refused(
     }
 }
 
+/// Whether other credentials may be taken where these were not.
+pub(super) fn refuses_credentials(code: &str) -> bool {
+    matches!(
+        code,
+        "AuthFailure"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidClientTokenId"
+            | "RequestExpired"
+            | "SignatureDoesNotMatch"
+            | "UnrecognizedClientException"
+    )
+}
+
 /// What sort of failure a code is, and what helps against it.
 fn judge(action: Action, code: &str, status: u16) -> (Kind, Option<String>) {
     match code {

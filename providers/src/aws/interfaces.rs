@@ -63,7 +63,7 @@ async fn describe(
 ) -> Result<Vec<NetworkInterface>> {
     let instance = &identity.instance;
     let mut listed = api
-        .ec2
+        .ec2()
         .describe_network_interfaces()
         .filters(filter("attachment.instance-id", [instance.as_str()]))
         .into_paginator()
@@ -101,7 +101,7 @@ impl Interface for Eni {
     async fn set_source_dest_check(&self, enabled: bool, _: Option<&CheckSettings>) -> Result<()> {
         let id = &self.facts.id;
         self.api
-            .ec2
+            .ec2()
             .modify_network_interface_attribute()
             .network_interface_id(id.as_str())
             .source_dest_check(AttributeBooleanValue::builder().value(enabled).build())
@@ -120,7 +120,7 @@ impl Interface for Eni {
         let doing = || format!("read the source/destination check of {id}");
         let answer = self
             .api
-            .ec2
+            .ec2()
             .describe_network_interfaces()
             .network_interface_ids(id.as_str())
             .send()

@@ -74,7 +74,7 @@ async fn describe<V: Into<String>>(
     values: impl IntoIterator<Item = V>,
     doing: String,
 ) -> Result<Vec<types::RouteTable>> {
-    api.ec2
+    api.ec2()
         .describe_route_tables()
         .filters(filter(by, values))
         .into_paginator()

@@ -25,7 +25,7 @@ pub(super) async fn read(api: &Api, ids: BTreeSet<String>) -> Result<Groups> {
         return Ok(Groups::new());
     }
     let groups = api
-        .ec2
+        .ec2()
         .describe_security_groups()
         .filters(filter("group-id", ids))
         .into_paginator()

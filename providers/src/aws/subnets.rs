@@ -55,7 +55,7 @@ impl Subnets {
         };
         if !unknown.is_empty() {
             let listed = api
-                .ec2
+                .ec2()
                 .describe_subnets()
                 .filters(filter("subnet-id", unknown))
                 .into_paginator()

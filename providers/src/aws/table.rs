@@ -80,7 +80,7 @@ impl VpcRouteTable {
     }
 
     async fn create(&self, destination: IpNet, target: Target, id: &str) -> Result<Written> {
-        let request = self.api.ec2.create_route().route_table_id(self.facts.id.as_str());
+        let request = self.api.ec2().create_route().route_table_id(self.facts.id.as_str());
         match to!(request, destination, target, id).send().await {
             Ok(_) => Ok(Written::Done),
             Err(error) if error.code() == Some("RouteAlreadyExists") => {
@@ -94,7 +94,7 @@ impl VpcRouteTable {
     }
 
     async fn replace(&self, destination: IpNet, target: Target, id: &str) -> Result<Written> {
-        let request = self.api.ec2.replace_route().route_table_id(self.facts.id.as_str());
+        let request = self.api.ec2().replace_route().route_table_id(self.facts.id.as_str());
         match to!(request, destination, target, id).send().await {
             Ok(_) => Ok(Written::Done),
             Err(error) if tells_no_route(&error) => Ok(Written::OtherCallNeeded),
@@ -104,7 +104,7 @@ impl VpcRouteTable {
 
     /// Points a route that AWS made with the table back at the network itself.
     async fn reset_local(&self, destination: IpNet) -> Result<()> {
-        let request = self.api.ec2.replace_route().route_table_id(self.facts.id.as_str());
+        let request = self.api.ec2().replace_route().route_table_id(self.facts.id.as_str());
         let request = match destination {
             IpNet::V4(block) => request.destination_cidr_block(block.to_string()),
             IpNet::V6(block) => request.destination_ipv6_cidr_block(block.to_string()),
@@ -174,7 +174,7 @@ impl RouteTable for VpcRouteTable {
 
     async fn remove(&self, destination: IpNet) -> Result<()> {
         let destination = destination.trunc();
-        let request = self.api.ec2.delete_route().route_table_id(self.facts.id.as_str());
+        let request = self.api.ec2().delete_route().route_table_id(self.facts.id.as_str());
         let request = match destination {
             IpNet::V4(block) => request.destination_cidr_block(block.to_string()),
             IpNet::V6(block) => request.destination_ipv6_cidr_block(block.to_string()),

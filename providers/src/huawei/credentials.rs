@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use configparser::ini::Ini;
@@ -32,7 +33,7 @@ pub(super) const WHERE_FROM: &str = "give the ECS an agency for ECS, or set \
 const EARLY: SignedDuration = SignedDuration::from_mins(40);
 
 /// After a renewal that failed, or brought the same keys, the next is tried after this.
-const AGAIN: SignedDuration = SignedDuration::from_secs(60);
+const AGAIN: Duration = Duration::from_mins(1);
 
 /// Keys of an agency are not used any more when less of their time than this is left.
 const LATE: SignedDuration = SignedDuration::from_secs(5);
@@ -66,8 +67,8 @@ pub(super) struct Agency {
 struct Temporary {
     keys: Keys,
     expires: Timestamp,
-    /// Not before this is the next renewal tried.
-    next: Timestamp,
+    /// Not before this is the next renewal tried: by a clock that nobody sets.
+    next: Instant,
 }
 
 impl Credentials {
@@ -131,7 +132,7 @@ impl Agency {
         let held = self.held().clone();
         let valid = held.filter(|held| held.expires.duration_since(now) > LATE);
         if let Some(held) = valid {
-            let due = held.expires.duration_since(now) < EARLY && held.next <= now;
+            let due = held.expires.duration_since(now) < EARLY && held.next <= Instant::now();
             if due
                 && let Ok(_renewing) = self.renewing.try_lock()
                 // Somebody may have been faster since the look above.
@@ -207,17 +208,17 @@ impl Agency {
             secret: credential.secret,
             token: credential.securitytoken,
         };
-        let now = Timestamp::now();
+        let now = Instant::now();
         let mut held = self.held();
         let same = held.as_ref().is_some_and(|held| held.keys == keys);
-        let next = if same { later(now, AGAIN) } else { now };
+        let next = if same { now + AGAIN } else { now };
         *held = Some(Temporary { keys: keys.clone(), expires, next });
         Ok(keys)
     }
 
     fn put_off(&self) {
         if let Some(held) = self.held().as_mut() {
-            held.next = later(Timestamp::now(), AGAIN);
+            held.next = Instant::now() + AGAIN;
         }
     }
 
@@ -228,10 +229,6 @@ impl Agency {
     fn held(&self) -> MutexGuard<'_, Option<Temporary>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
-    time.saturating_add(by).unwrap_or(time)
 }
 
 /// The document at [`SECURITY_KEY`].

@@ -146,3 +146,25 @@ async fn no_secret_reaches_an_error() {
         }
     }
 }
+
+/// The SDK keeps credentials until they end by the clock of this machine, which may be set back meanwhile.
+#[tokio::test]
+async fn credentials_that_are_refused_are_had_anew_and_those_that_are_taken_are_kept() {
+    let cloud = Cloud::start().await;
+    let aws = cloud.connect().await;
+    let had = async || {
+        let requests = cloud.imds.received_requests().await.expect("recorded");
+        requests.iter().filter(|request| request.url.path().ends_with("/natd")).count()
+    };
+    for code in ["RequestExpired", "ExpiredToken", "AuthFailure"] {
+        cloud.refuse("DescribeNetworkInterfaces", 1, 400, code, "it has expired").await;
+        assert_eq!(aws.interfaces().await.err().expect("refused").kind(), Kind::Denied);
+        let before = had().await;
+        cloud.answer("DescribeNetworkInterfaces", &enis(&[])).await;
+        aws.interfaces().await.expect("with others");
+        assert_eq!(had().await, before + 1, "{code}");
+        aws.interfaces().await.expect("with the same");
+        assert_eq!(had().await, before + 1, "{code}");
+        cloud.ec2.reset().await;
+    }
+}
