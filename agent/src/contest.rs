@@ -6,12 +6,16 @@ use std::{
 };
 
 use natd_core::{
+    advise::Warning,
     model::{NextHop, Route, RouteKey, RouteState},
     observed::Observed,
 };
 
 /// After that many losses natd stops taking a route.
 const LOSSES: u32 = 3;
+
+/// After that many losses to live targets it is told that somebody else wants the route, too.
+const RIVALRY: u32 = 2;
 
 /// A route that was held for that long without a loss is nobody else's any more.
 const PEACE: Duration = Duration::from_hours(1);
@@ -52,6 +56,13 @@ impl Contest {
                 key.clone()
             })
             .collect()
+    }
+
+    /// The routes that somebody else seems to want, too, and that natd still takes.
+    pub fn alarms(&self) -> impl Iterator<Item = Warning> {
+        let is_contested =
+            |(_, (count, _)): &(&RouteKey, &(u32, Instant))| (RIVALRY..LOSSES).contains(count);
+        self.losses.iter().filter(is_contested).map(|(key, _)| Warning::contested(key))
     }
 
     /// Notes the routes that are held now.
@@ -97,6 +108,21 @@ mod tests {
     fn the_third_loss_to_a_live_target_ends_it() {
         assert!(!after(2, RouteState::Active, Duration::from_secs(30)));
         assert!(after(3, RouteState::Active, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn that_somebody_wants_it_too_is_told_after_the_second_loss_until_natd_leaves_it() {
+        let mut contest = Contest::default();
+        let now = Instant::now();
+        let told: Vec<usize> = (0..4)
+            .map(|_| {
+                contest.hold(BTreeSet::from([key()]));
+                contest.look(&seen("eni-theirs", RouteState::Active), |_| false, now);
+                contest.alarms().count()
+            })
+            .collect();
+        assert_eq!(told, [0, 1, 0, 0]);
+        assert!(Contest::default().alarms().next().is_none());
     }
 
     #[test]

@@ -3,12 +3,17 @@
 //! A tick looks, plans, converges and proves; what proofs add up to is told in [`crate::standing`]. One
 //! that changes nothing logs nothing. Between ticks the process sleeps.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use natd_core::{
     apply::Outcome,
     error::{Error, Kind, Result},
     journal::JournalFile,
+    model::RouteKey,
+    step::Step,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -19,7 +24,7 @@ use tokio::{
 use crate::{
     contest::Contest,
     events::{Change, Events},
-    gateway::{Gateway, Look, targets_us},
+    gateway::{Gateway, Look, Report, targets_us},
     notify::Manager,
     standing::Standing,
     status::Status,
@@ -194,12 +199,13 @@ where
             })
             .await;
         let outcome = match seen {
-            Ok(view) => {
+            Ok(mut view) => {
+                view.plan.warnings.extend(self.contest.alarms());
                 let fresh = self.standing.fresh().filter(|_| view.plan.is_empty()).cloned();
                 let standing = &mut self.standing;
                 let weigh = |evidence, is_new| standing.weigh(evidence, is_new, Instant::now());
                 let report = self.gateway.converge(&view, &mut self.journal, fresh, weigh).await;
-                self.contest.hold(report.served.clone());
+                self.contest.hold(held(&report));
                 Ok(report)
             }
             Err(trouble) => Err(trouble),
@@ -256,6 +262,18 @@ where
         }
         Ok(())
     }
+}
+
+/// The routes that lead here, and those that natd has pointed here and that were elsewhere again before
+/// it could see that.
+fn held(report: &Report) -> BTreeSet<RouteKey> {
+    let lost = report.steps.iter().filter_map(|attempt| match (&attempt.step, &attempt.outcome) {
+        (Step::TakeRoute { key, .. }, Outcome::Failed(error)) => {
+            (error.kind() == Kind::Conflict).then(|| key.clone())
+        }
+        _ => None,
+    });
+    report.served.iter().cloned().chain(lost).collect()
 }
 
 struct Signals {

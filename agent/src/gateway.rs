@@ -8,7 +8,7 @@ use std::{
 };
 
 use natd_core::{
-    advise::{Warning, stranded},
+    advise::{Warning, forgotten, stranded},
     apply::{Attempt, Cloud, Outcome, Tools, apply},
     cloud::{Instance, Provider},
     config::{Config, OnStop},
@@ -30,7 +30,6 @@ use tokio::sync::OnceCell;
 
 use crate::{
     firewall::Choice,
-    forwarding,
     pace::Pace,
     survey::{self, Listed},
 };
@@ -239,25 +238,7 @@ impl Gateway {
             },
         };
         self.last.clone_from(&listed);
-        let forwarding = forwarding::look(&self.host, &network, journal)?;
-        let facts = Facts {
-            network,
-            firewall: self.firewall.kind,
-            blocks: self.firewall.blocks,
-            chosen: self.firewall.reason.clone(),
-            forwards: forwarding.for_others,
-            forwards_ipv6_by_interface: forwarding.ipv6_by_interface,
-            advertised: forwarding.advertised,
-            listening: if self.config.nat.forward.is_empty() {
-                BTreeSet::new()
-            } else {
-                self.host.links.listening().await?
-            },
-            neighbours: survey::neighbours(&self.host).await,
-            memory: survey::memory(),
-            boot: self.host.boot.facts(),
-            cloud: listed.as_ref().map(|listed| listed.facts.clone()),
-        };
+        let facts = self.facts(network, listed.as_ref(), journal).await?;
         let mut desired = desired(&self.config, &facts).map_err(|error| match error.kind() {
             Kind::Invalid => Trouble::Configuration(error),
             _ => Trouble::Failure(error),
@@ -309,13 +290,17 @@ impl Gateway {
             }
             _ => None,
         };
-        let desired = Desired::default();
+        // What natd would have here, if that can be said: what it may have changed and can't know.
+        let facts = self.facts(network.clone(), listed.as_ref(), journal).await;
+        let wanted = facts.and_then(|facts| desired(&self.config, &facts)).unwrap_or_default();
         let kinds = self.host.firewalls.keys().copied().collect();
         let observed =
-            survey::observe(&self.host, &desired, journal, listed.as_ref(), &kinds, Depth::Rules)
+            survey::observe(&self.host, &wanted, journal, listed.as_ref(), &kinds, Depth::Rules)
                 .await?;
+        let desired = Desired::default();
         let mut plan = plan(&desired, &observed, journal, &BTreeSet::new(), &[]);
         plan.warnings = stranded(&observed, journal);
+        plan.warnings.extend(forgotten(&wanted, &observed, journal));
         if !self.force {
             plan.spare_edited();
         }
@@ -369,7 +354,15 @@ impl Gateway {
 
     /// Runs the plan of [`Gateway::look_down`].
     pub async fn give_back(&mut self, view: &View, journal: &mut JournalFile) -> Report {
-        self.converge(view, journal, Some(Proof::Unproven.into()), |evidence, _| evidence).await
+        let unproven = Some(Proof::Unproven.into());
+        let report = self.converge(view, journal, unproven, |evidence, _| evidence).await;
+        if report.unfinished().next().is_none() {
+            journal.journal.forget_predecessor();
+            if let Err(error) = journal.save() {
+                tracing::warn!(%error, "the journal on the disk stays as it was");
+            }
+        }
+        report
     }
 
     /// Judges without changing anything.
@@ -397,6 +390,15 @@ impl Gateway {
     fn depth(&self) -> Depth {
         let fresh = |at: Instant| at.elapsed() < self.config.service.audit;
         if self.audited.is_some_and(fresh) { Depth::Rules } else { Depth::Elements }
+    }
+
+    async fn facts(
+        &self,
+        network: Network,
+        listed: Option<&Listed>,
+        journal: &Journal,
+    ) -> Result<Facts> {
+        survey::facts(&self.host, &self.config, &self.firewall, network, listed, journal).await
     }
 
     async fn ask(&self, provider: &dyn Provider, journal: &Journal) -> Result<Listed> {

@@ -5,6 +5,8 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use natd_core::error::{Error, Kind, Result};
@@ -17,6 +19,12 @@ const FILE: &str = "lock";
 
 /// More than there are natds that end at the same moment.
 const ATTEMPTS: u32 = 100;
+
+/// Who has taken the lock writes its process id within this, if it ever does.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+
+/// Before looking again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Held for as long as it lives; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
@@ -52,7 +60,8 @@ impl Lock {
                 io::ErrorKind::NotFound => Kind::NotFound,
                 _ => Kind::Denied,
             };
-            Error::new(kind, format!("open the lock {}", path.display()), error)
+            let error = Error::new(kind, format!("open the lock {}", path.display()), error);
+            error.with_advice("run natd as root, and see that there is room in that folder, and that it can be written to")
         };
         fs::create_dir_all(folder).map_err(failed)?;
         let mut file = OpenOptions::new()
@@ -64,12 +73,11 @@ impl Lock {
             .open(path)
             .map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder).map_err(failed)?;
+            let holder = holder(&mut file).map_err(failed)?;
             return Err(Error::new(
                 Kind::Conflict,
                 "begin",
-                format!("another natd is at work (process {})", holder.trim()),
+                format!("another natd is at work (process {holder})"),
             )
             .with_advice(
                 "natd status tells what it does; stop it first if you want to work by hand",
@@ -99,6 +107,22 @@ impl Lock {
     }
 }
 
+/// Its process id. It is written when the lock is held already.
+#[expect(clippy::disallowed_methods, reason = "nothing else is at work yet, or will be")]
+fn holder(file: &mut File) -> io::Result<String> {
+    let mut text = String::new();
+    for _ in 0..WRITTEN_WITHIN.as_millis() / PAUSE.as_millis() {
+        text.clear();
+        file.rewind()?;
+        file.read_to_string(&mut text)?;
+        if text.ends_with('\n') {
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(text.trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +136,23 @@ mod tests {
         assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         drop(first);
         Lock::take(root.path()).expect("free again");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "threads have no runtime to block")]
+    fn who_was_first_is_told_though_its_id_comes_late() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("run/natd").join(FILE);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        let mut first = File::create(&path).expect("made");
+        flock(&first, FlockOperation::NonBlockingLockExclusive).expect("free");
+        let error = thread::scope(|scope| {
+            let second = scope.spawn(|| Lock::take(root.path()).expect_err("taken"));
+            thread::sleep(PAUSE * 3);
+            writeln!(first, "4711").expect("written");
+            second.join().expect("it ends")
+        });
+        assert!(error.to_string().contains("(process 4711)"), "{error}");
     }
 
     #[test]

@@ -8,18 +8,22 @@ use std::{
 use futures_util::join;
 use natd_core::{
     cloud::{Interface, InterfaceFacts, Provider, RouteTable, SourceDestCheck, TableSelector},
+    config::Config,
     desired::Desired,
     error::{Kind, Result},
-    facts::CloudFacts,
+    facts::{CloudFacts, Facts},
     host::{Depth, Host, SysctlKey},
     journal::Journal,
     model::{InterfaceId, NextHop, Route, RouteKey, RouteOrigin, RouteState, RouteTableId},
     neighbours::Neighbour,
+    network::Network,
     observed::Observed,
     persist::places,
     ruleset::FirewallKind,
     step::Step,
 };
+
+use crate::{firewall::Choice, forwarding};
 
 /// What the cloud listed.
 #[derive(Clone)]
@@ -111,6 +115,36 @@ pub(crate) async fn ask(
     })
 }
 
+/// What natd knows of this host, beside what the cloud listed.
+pub(crate) async fn facts(
+    host: &Host,
+    config: &Config,
+    firewall: &Choice,
+    network: Network,
+    listed: Option<&Listed>,
+    journal: &Journal,
+) -> Result<Facts> {
+    let forwarding = forwarding::look(host, &network, journal)?;
+    Ok(Facts {
+        network,
+        firewall: firewall.kind,
+        blocks: firewall.blocks,
+        chosen: firewall.reason.clone(),
+        forwards: forwarding.for_others,
+        forwards_ipv6_by_interface: forwarding.ipv6_by_interface,
+        advertised: forwarding.advertised,
+        listening: if config.nat.forward.is_empty() {
+            BTreeSet::new()
+        } else {
+            host.links.listening().await?
+        },
+        neighbours: neighbours(host).await,
+        memory: memory(),
+        boot: host.boot.facts(),
+        cloud: listed.map(|listed| listed.facts.clone()),
+    })
+}
+
 /// What is, as far as a plan towards `desired` needs it: natd's rules in the back ends `kinds`,
 /// read back so deep, kernel parameters, and what the cloud listed.
 pub(crate) async fn observe(
@@ -184,7 +218,7 @@ pub(crate) async fn observe(
 }
 
 /// The other firewalls that are at work on this host.
-pub(crate) async fn neighbours(host: &Host) -> BTreeSet<Neighbour> {
+async fn neighbours(host: &Host) -> BTreeSet<Neighbour> {
     let mut found = BTreeSet::new();
     for (who, neighbour) in &host.neighbours {
         match neighbour.is_running().await {
@@ -198,7 +232,7 @@ pub(crate) async fn neighbours(host: &Host) -> BTreeSet<Neighbour> {
 }
 
 /// The machine's memory in bytes (`MemTotal` of `proc_meminfo(5)`, in kibibytes).
-pub(crate) fn memory() -> Option<u64> {
+fn memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     total.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

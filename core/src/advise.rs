@@ -8,12 +8,14 @@ use serde::Serialize;
 use crate::{
     cloud::{InterfaceFacts, OwnSubnet, PublicAddress},
     config::Config,
+    desired::Desired,
     error::Kind,
     facts::{CloudFacts, Facts},
     journal::Journal,
-    model::{InterfaceId, NextHop, Route, RouteState},
+    model::{InterfaceId, NextHop, Route, RouteKey, RouteState},
     network::Link,
     observed::Observed,
+    persist::{Form, HostPath},
     plan::EditedFile,
     ruleset::{Cost, Ruleset, Translation},
 };
@@ -35,6 +37,27 @@ impl Warning {
             message: format!(
                 "somebody has edited natd's part of {path}, and natd leaves it as it is; natd apply --force replaces it:\n    {}",
                 diff.join("\n    ")
+            ),
+        }
+    }
+
+    /// What others have in a file that is read at boot is not all there.
+    pub(crate) fn unended(path: &HostPath, section: &str) -> Self {
+        Self {
+            code: "cut-off",
+            message: format!(
+                "{path} ends within {section}, before its COMMIT: nothing of it will be loaded at boot, and natd doesn't complete what others wrote; save the rules anew, or bring the file back from a backup"
+            ),
+        }
+    }
+
+    /// Somebody else takes a route that natd holds.
+    #[must_use]
+    pub fn contested(key: &RouteKey) -> Self {
+        Self {
+            code: "contested-route",
+            message: format!(
+                "somebody points {key} elsewhere again and again, as another natd would: let one of them alone have it; after the next time natd leaves it to them"
             ),
         }
     }
@@ -78,6 +101,64 @@ pub fn stranded(observed: &Observed, journal: &Journal) -> Vec<Warning> {
             ),
         })
         .collect()
+}
+
+/// What natd may have changed, and what was there before is not known any more, since the journal
+/// that knew it is gone or could not be used. It is never guessed: it stays as it is.
+///
+/// `wanted` is what natd would have here, and `observed` holds what there is of that.
+#[must_use]
+pub fn forgotten(wanted: &Desired, observed: &Observed, journal: &Journal) -> Vec<Warning> {
+    // Rules of natd's in the kernel are always in its journal first, but for a full disk.
+    let has_unknown_rules = observed.rules.keys().any(|kind| !journal.firewalls.contains(kind));
+    if journal.predecessor.is_none() && !has_unknown_rules {
+        return Vec::new();
+    }
+    let sysctls = wanted
+        .sysctls
+        .iter()
+        .filter(|(key, setting)| observed.sysctls.get(key) == Some(&setting.value))
+        .filter(|(key, _)| !journal.sysctls.contains_key(key))
+        .map(|(key, setting)| format!("{key} = {}", setting.value));
+    let checks = wanted
+        .unchecked
+        .iter()
+        .filter(|id| observed.checks.get(id) == Some(&false) && !journal.checks.contains_key(id))
+        .map(|id| format!("the source/destination check of {id} (off)"));
+    let services = wanted
+        .persistence
+        .services
+        .iter()
+        .filter(|service| observed.services.get(service) == Some(&true))
+        .filter(|service| !journal.services.contains(service))
+        .map(|service| format!("the start of {service} at boot"));
+    let modes = observed
+        .files
+        .iter()
+        .filter(|(path, seen)| {
+            let is_shared = seen.form != Form::Whole && seen.own.is_some();
+            is_shared
+                && seen.mode.is_some_and(|mode| mode & 0o111 != 0)
+                && !journal.files.contains_key(path)
+        })
+        .map(|(path, _)| format!("the run bits of {path}"));
+    let all: Vec<String> = sysctls.chain(checks).chain(services).chain(modes).collect();
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let kept = match &journal.predecessor {
+        Some(path) => {
+            format!("the journal that knew it could not be used and is {}", path.display())
+        }
+        None => "there is no journal that knows it".to_owned(),
+    };
+    vec![Warning {
+        code: "not-remembered",
+        message: format!(
+            "natd can't tell what was there before it, and leaves as they are: {}; {kept}: set them as you want them",
+            all.join(", ")
+        ),
+    }]
 }
 
 /// Everything worth a warning, in the order of a packet's way: in, out, back.

@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Kind, Result},
     host::{Depth, Host, NeighbouringFirewall, SysctlKey},
     journal::{EarlierSysctl, EarlierTarget, JournalFile, WrittenFile},
-    model::{InterfaceId, NextHop, RouteKey, RouteTableId},
+    model::{InterfaceId, NextHop, Route, RouteKey, RouteTableId},
     neighbours::{Neighbour, Passage},
     network::Network,
     plan::{Entry, Plan},
@@ -139,11 +139,14 @@ async fn run_phase(
         return vec![Outcome::Failed(why.clone()); steps.len()];
     }
     let steps = &appeared(steps, tools).await;
+    let before = journal.journal.clone();
     for step in steps {
         enter(step, journal);
     }
     if let Err(error) = journal.save() {
         if phase.is_journalled() {
+            // What is not done is not noted either: what is there now may be another by the next try.
+            journal.journal = before;
             return vec![Outcome::Failed(error); steps.len()];
         }
         tracing::warn!(%error, "going on with what needs no entry");
@@ -229,8 +232,15 @@ fn enter(step: &Step, file: &mut JournalFile) {
         }
         Step::TakeRoute { key, target, from } => {
             let entry = journal.routes.entry(key.clone()).or_default();
+            // Back from another NAT instance that wanted it, too: what was there before both of them
+            // counts. To whoever else has a route, it was given on purpose.
+            let is_rivals = |route: &&Route| {
+                !entry.ours.is_empty() && matches!(route.next_hop, NextHop::Interface(_))
+            };
+            let found = from.as_ref().filter(|route| !is_rivals(route));
+            let found = found.filter(|route| !entry.is_ours(&route.next_hop));
             entry.ours.insert(target.clone());
-            if let Some(route) = from.as_ref().filter(|route| !entry.is_ours(&route.next_hop)) {
+            if let Some(route) = found {
                 entry.earlier =
                     Some(EarlierTarget { next_hop: route.next_hop.clone(), origin: route.origin });
             }

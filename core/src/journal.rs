@@ -31,6 +31,13 @@ pub struct Journal {
     version: u32,
     /// The machine that it is about: an image of a machine carries the journal to others.
     pub instance: Option<InstanceId>,
+    /// The same for machines without a cloud: what `/etc/machine-id` says (machine-id(5)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Where an earlier journal is kept that could not be used: what it remembered is not known, until
+    /// `natd down` has told so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<PathBuf>,
     /// Back ends into which natd has loaded rules.
     #[serde(default)]
     pub firewalls: BTreeSet<FirewallKind>,
@@ -63,6 +70,8 @@ impl Default for Journal {
         Self {
             version: VERSION,
             instance: None,
+            machine: None,
+            predecessor: None,
             firewalls: BTreeSet::new(),
             stale_flows: false,
             served: None,
@@ -79,7 +88,20 @@ impl Journal {
     /// Whether nothing is left to give back.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self { instance: self.instance.clone(), ..Self::default() }
+        *self
+            == Self {
+                instance: self.instance.clone(),
+                machine: self.machine.clone(),
+                ..Self::default()
+            }
+    }
+
+    /// Drops what is known of an earlier journal, if nothing else is left.
+    pub fn forget_predecessor(&mut self) {
+        let predecessor = self.predecessor.take();
+        if !self.is_empty() {
+            self.predecessor = predecessor;
+        }
     }
 
     /// Notes that a back end holds no rules of natd's any more.
@@ -183,6 +205,9 @@ mod as_list {
 /// Where it is, below the root folder.
 const PATH: &str = "var/lib/natd/journal.json";
 
+/// Where the machine's id is, below the root folder.
+const MACHINE_ID: &str = "etc/machine-id";
+
 /// The journal's file.
 #[derive(Debug)]
 pub struct JournalFile {
@@ -200,16 +225,17 @@ impl JournalFile {
     /// # Errors
     /// `Denied` or `Invalid` if the file system refuses.
     pub fn open(root: &Path, instance: Option<&InstanceId>) -> Result<Self> {
-        let path = root.join(PATH);
-        let mut journal = match read(&path, instance)? {
-            Read::Usable(journal) => *journal,
+        let (path, machine) = (root.join(PATH), machine_id(root));
+        let (written, mut journal) = match read(&path, instance, machine.as_deref())? {
+            Read::Usable(journal) => (*journal.clone(), *journal),
             Read::Unusable(why) => {
-                set_aside(&path, &why)?;
-                Journal::default()
+                let predecessor = Some(set_aside(&path, &why)?);
+                (Journal::default(), Journal { predecessor, ..Journal::default() })
             }
         };
-        journal.instance = journal.instance.or_else(|| instance.cloned());
-        Ok(Self { path, written: journal.clone(), journal })
+        journal.instance = instance.cloned().or(journal.instance);
+        journal.machine = machine.or(journal.machine);
+        Ok(Self { path, written, journal })
     }
 
     /// Reads the journal for a command that changes nothing: what can't be used is left where it is.
@@ -217,11 +243,12 @@ impl JournalFile {
     /// # Errors
     /// As for [`JournalFile::open`].
     pub fn peek(root: &Path, instance: Option<&InstanceId>) -> Result<Journal> {
-        match read(&root.join(PATH), instance)? {
+        let path = root.join(PATH);
+        match read(&path, instance, machine_id(root).as_deref())? {
             Read::Usable(journal) => Ok(*journal),
             Read::Unusable(why) => {
                 tracing::warn!(why, "the journal is not usable; the next change moves it aside");
-                Ok(Journal::default())
+                Ok(Journal { predecessor: Some(path), ..Journal::default() })
             }
         }
     }
@@ -267,8 +294,25 @@ impl JournalFile {
     }
 }
 
-fn belongs_elsewhere(journal: &Journal, instance: Option<&InstanceId>) -> bool {
-    matches!((&journal.instance, instance), (Some(theirs), Some(ours)) if theirs != ours)
+/// The cloud's word counts where there is one: it never gives an instance's id to another.
+fn belongs_elsewhere(
+    journal: &Journal,
+    instance: Option<&InstanceId>,
+    machine: Option<&str>,
+) -> bool {
+    match (&journal.instance, instance, &journal.machine, machine) {
+        (Some(theirs), Some(ours), ..) => theirs != ours,
+        (.., Some(theirs), Some(ours)) => theirs != ours,
+        _ => false,
+    }
+}
+
+/// What `/etc/machine-id` says; `None` where it says nothing yet: an image before its first boot.
+fn machine_id(root: &Path) -> Option<String> {
+    let text = fs::read_to_string(root.join(MACHINE_ID)).ok()?;
+    let id = text.trim();
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| id.to_owned())
 }
 
 fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
@@ -279,7 +323,7 @@ fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
     )
 }
 
-fn set_aside(path: &Path, why: &str) -> Result<()> {
+fn set_aside(path: &Path, why: &str) -> Result<PathBuf> {
     let mut n = 0_u32;
     let aside = loop {
         let aside = path.with_extension(format!("json.aside.{n}"));
@@ -290,7 +334,7 @@ fn set_aside(path: &Path, why: &str) -> Result<()> {
     };
     fs::rename(path, &aside).map_err(|error| failed("move aside", path, &error))?;
     tracing::warn!(journal = %path.display(), kept_as = %aside.display(), why, "the journal is not usable and was moved aside");
-    Ok(())
+    Ok(aside)
 }
 
 enum Read {
@@ -298,7 +342,7 @@ enum Read {
     Unusable(String),
 }
 
-fn read(path: &Path, instance: Option<&InstanceId>) -> Result<Read> {
+fn read(path: &Path, instance: Option<&InstanceId>, machine: Option<&str>) -> Result<Read> {
     let content = match fs::read(path) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -310,7 +354,7 @@ fn read(path: &Path, instance: Option<&InstanceId>) -> Result<Read> {
         Ok(journal) if journal.version != VERSION => {
             Read::Unusable(format!("its version {} is not {VERSION}", journal.version))
         }
-        Ok(journal) if belongs_elsewhere(&journal, instance) => {
+        Ok(journal) if belongs_elsewhere(&journal, instance, machine) => {
             Read::Unusable("it is about another machine".to_owned())
         }
         Ok(journal) => Read::Usable(Box::new(journal)),

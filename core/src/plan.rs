@@ -357,18 +357,26 @@ fn persist(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Jo
         let seen = observed.files.get(&path);
         let wanted = files.get(&path);
         let Some(part) = wanted else {
-            if entry.is_some() || seen.is_some_and(|seen| !seen.is_foreign() && seen.own.is_some())
-            {
+            let is_natds = |seen: &FileSeen| {
+                !seen.is_foreign() && seen.own.as_ref().is_some_and(|own| !own.is_empty())
+            };
+            if entry.is_some() || seen.is_some_and(is_natds) {
                 note_edit(plan, &path, entry, seen, None);
                 let before = entry.map(|entry| entry.before.clone()).unwrap_or_default();
                 plan.steps.push(Step::Unpersist { path, form, before });
             }
             continue;
         };
+        if let Some(section) = seen.and_then(|seen| seen.unended.as_ref()) {
+            plan.warnings.push(Warning::unended(&path, section));
+        }
         let runs = |mode: u32| !part.is_executable() || mode & 0o111 != 0;
         let own = seen.and_then(FileSeen::digest);
+        // What of others is not all there natd can't mend.
+        let cut_off = seen.is_some_and(|seen| seen.cut_off && seen.unended.is_none());
         let is_there = seen.is_some_and(|seen| seen.in_place && seen.mode.is_some_and(runs))
-            && own.as_ref() == Some(&part.digest);
+            && own.as_ref() == Some(&part.digest)
+            && !cut_off;
         if !is_there {
             note_edit(plan, &path, entry, seen, Some(part));
             let mode = seen.and_then(|seen| seen.mode).filter(|mode| !runs(*mode));
@@ -378,6 +386,7 @@ fn persist(plan: &mut Plan, desired: &Desired, observed: &Observed, journal: &Jo
                 part: part.clone(),
                 before: FileBefore { mode, missing },
                 replaces: own.is_some(),
+                cut_off,
             });
         }
     }
@@ -416,7 +425,8 @@ fn note_edit(
     let Some((seen, digest)) = seen.and_then(|seen| Some((seen, seen.digest()?))) else { return };
     let is_wanted = part.is_some_and(|part| part.digest == digest || part.alike.contains(&digest));
     let is_ours = match entry {
-        Some(entry) => entry.ours.contains(&digest),
+        // A power failure is nobody's edit.
+        Some(entry) => entry.ours.contains(&digest) || seen.cut_off,
         None => !seen.is_foreign(),
     };
     if !is_wanted && !is_ours {

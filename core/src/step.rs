@@ -82,6 +82,8 @@ pub enum Step {
         before: FileBefore,
         /// Whether a part of natd's is there already.
         replaces: bool,
+        /// It was not written to its end.
+        cut_off: bool,
     },
     /// Has a service be started at boot that isn't.
     EnableService {
@@ -291,9 +293,10 @@ impl fmt::Display for Step {
             Self::ClosePassage { who } => {
                 write!(f, "remove what has {who} let natd's traffic through")
             }
-            Self::Persist { path, replaces, .. } => {
+            Self::Persist { path, replaces, cut_off, .. } => {
                 let verb = if *replaces { "replace natd's part of" } else { "write" };
-                write!(f, "{verb} {path}")
+                let found = if *cut_off { " (it was cut off)" } else { "" };
+                write!(f, "{verb} {path}{found}")
             }
             Self::EnableService { service } => write!(f, "have {service} started at boot"),
             Self::Unpersist { path, form: Form::Whole, .. } => write!(f, "remove {path}"),

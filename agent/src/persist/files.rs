@@ -31,14 +31,7 @@ pub(super) fn look(root: &Root, path: &HostPath, form: Form) -> Result<FileSeen>
         Some(_) => Some(fs::metadata(&at).map_err(failed)?.permissions().mode() & 0o7777),
         None => None,
     };
-    let content = content.as_deref();
-    Ok(FileSeen {
-        form,
-        own: content.and_then(|content| form.own(content)),
-        in_place: content.is_none_or(|content| form.in_place(content)),
-        mode,
-        missing: missing_folders(root, &at),
-    })
+    Ok(FileSeen::new(form, content.as_deref(), mode, missing_folders(root, &at)))
 }
 
 pub(super) fn write(root: &Root, path: &HostPath, part: &Part) -> Result<()> {
@@ -143,7 +136,11 @@ fn failed(verb: &str, path: &HostPath, error: &io::Error) -> Error {
         }
         io::ErrorKind::ReadOnlyFilesystem => (
             Kind::Denied,
-            "let natd's service write there (ProtectSystem=yes), or set nat.persist = \"none\"",
+            "let natd write there (remount it; ProtectSystem=yes in its service), or set nat.persist = \"none\"",
+        ),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
+            Kind::Invalid,
+            "make room there: natd writes it at its next tick; the file is as it was",
         ),
         _ => (Kind::Invalid, "mend that, or set nat.persist = \"none\""),
     };

@@ -1,7 +1,8 @@
 //! A block of lines between two marks, in a file of somebody else's. Pure.
 //!
 //! Whatever else natd has to do to the file for the block's sake is told by the first mark, so that it
-//! can be undone by whoever finds the block, journal or not.
+//! can be undone by whoever finds the block, journal or not; and how many lines it has, so that one that
+//! was not written to its end is told from one whose last mark somebody has removed.
 
 use super::part::{Edit, Place};
 
@@ -26,6 +27,12 @@ struct Notes {
     line_end: bool,
 }
 
+/// How many lines stand between the marks, as the first one says; blocks of old don't say it.
+fn told_lines(mark: &str) -> Option<usize> {
+    let (_, rest) = mark.rsplit_once(" (lines: ")?;
+    rest.trim_end().strip_suffix(')')?.parse().ok()
+}
+
 impl Notes {
     fn of(mark: &str) -> Self {
         Self {
@@ -35,14 +42,14 @@ impl Notes {
         }
     }
 
-    fn begin(self) -> String {
+    fn begin(self, lines: usize) -> String {
         let note = |is: bool, text: &'static str| if is { text } else { "" };
         [
             BEGIN,
             note(self.made, MADE),
             note(self.shebang, SHEBANG_ADDED),
             note(self.line_end, LINE_END_ADDED),
-            "\n",
+            &format!(" (lines: {lines})\n"),
         ]
         .concat()
     }
@@ -58,6 +65,8 @@ struct Taken<'a> {
     own: String,
     notes: Notes,
     found: bool,
+    /// The file ends within the block.
+    cut_off: bool,
 }
 
 impl<'a> Taken<'a> {
@@ -71,13 +80,25 @@ impl<'a> Taken<'a> {
                 if !taken.found {
                     taken.notes = Notes::of(line);
                 }
-                if closed && !rest.iter().any(|line| line.starts_with(BEGIN)) {
+                // The last line may be the beginning of the last mark.
+                let whole = rest.iter().filter(|line| !END.starts_with(**line)).count();
+                let is_short = told_lines(line).is_some_and(|told| whole <= told);
+                if !closed && (is_short || !line.ends_with('\n')) {
+                    taken.own.push_str(line);
+                    taken.own.extend(rest.iter().copied());
+                    taken.is_cut_off(line);
+                    lines.by_ref().for_each(drop);
+                } else if closed && !rest.iter().any(|line| line.starts_with(BEGIN)) {
                     taken.own.extend(rest.iter().copied());
                     lines.by_ref().find(|line| is_end(line));
                 } else {
                     // A mark alone: somebody has removed the other one.
                     taken.own.push_str(line);
                 }
+                taken.found = true;
+            } else if is_piece(line, BEGIN) {
+                taken.own.push_str(line);
+                taken.is_cut_off(line);
                 taken.found = true;
             } else if is_end(line) {
                 taken.own.push_str(line);
@@ -89,6 +110,17 @@ impl<'a> Taken<'a> {
             }
         }
         taken
+    }
+
+    /// Notes that the file ends within the block of that first mark. Where the mark's notes are lost, too,
+    /// a file in which there is nothing of anybody's was natd's making.
+    fn is_cut_off(&mut self, mark: &str) {
+        self.cut_off = true;
+        if !mark.ends_with('\n') {
+            let before = self.before.concat();
+            self.notes.shebang |= before == SHEBANG;
+            self.notes.made |= before.is_empty() || before == SHEBANG;
+        }
     }
 
     /// The file as it was before natd.
@@ -107,6 +139,12 @@ impl<'a> Taken<'a> {
     }
 }
 
+/// Whether a line is the last of its file and only the beginning of that mark.
+fn is_piece(line: &str, mark: &str) -> bool {
+    const TELLING: &str = "# natd: ";
+    line.len() > TELLING.len() && line.len() < mark.len() && mark.starts_with(line)
+}
+
 fn is_end(line: &str) -> bool {
     line.trim_end() == END
 }
@@ -114,6 +152,10 @@ fn is_end(line: &str) -> bool {
 pub(super) fn own(file: &str) -> Option<String> {
     let taken = Taken::apart(file);
     taken.found.then_some(taken.own)
+}
+
+pub(super) fn is_cut_off(file: &str) -> bool {
+    Taken::apart(file).cut_off
 }
 
 pub(super) fn take_out(file: &str) -> Edit {
@@ -145,7 +187,7 @@ pub(super) fn put(file: Option<&str>, text: &str, place: Place) -> String {
 }
 
 fn block(notes: Notes, text: &str) -> String {
-    [&notes.begin(), text, END, "\n"].concat()
+    [&notes.begin(text.lines().count()), text, END, "\n"].concat()
 }
 
 fn insert(original: &Edit, text: &str, place: Place) -> String {
@@ -193,7 +235,7 @@ mod tests {
     #[test]
     fn a_block_stands_before_the_final_exit() {
         let file = put(Some(DEBIAN), "load\n", Place::BeforeExit);
-        let expected = format!("/usr/local/bin/mine\n\n{BEGIN}\nload\n{END}\nexit 0\n");
+        let expected = format!("/usr/local/bin/mine\n\n{BEGIN} (lines: 1)\nload\n{END}\nexit 0\n");
         assert!(file.ends_with(&expected), "{file}");
         assert!(in_place(&file, Place::BeforeExit));
     }
@@ -227,6 +269,43 @@ mod tests {
         let twice = format!("{twice}{}", block(Notes::default(), "a\n"));
         assert_eq!(own(&twice).as_deref(), Some("a\na\n"));
         assert_eq!(take_out(&twice), Edit::Content(DEBIAN.to_owned()));
+    }
+
+    #[test]
+    fn a_block_that_is_cut_off_is_natds_to_its_end_wherever_that_is() {
+        let text = "(\n    load || exit\n    forward\n)\n";
+        for (original, place) in [
+            (None, Place::BeforeExit),
+            (Some("#!/bin/sh\nmine\n"), Place::BeforeExit),
+            (Some("flush ruleset\n"), Place::End),
+            (Some("mine, without a line end"), Place::End),
+        ] {
+            let whole = put(original, text, place);
+            let (begin, end) = (whole.find(BEGIN).expect("a mark"), whole.len() - END.len() - 1);
+            for length in begin + "# natd: b".len()..end + END.len() {
+                let torn = whole.get(..length).expect("it is ASCII");
+                assert!(is_cut_off(torn), "{torn:?}");
+                assert_ne!(own(torn).as_deref(), Some(text), "{torn:?}");
+                // Where the first mark is torn, only it knew of a line end that was added.
+                let is_marked = torn.get(begin..).is_some_and(|mark| mark.contains('\n'));
+                let mended = put(Some(torn), text, place);
+                let taken = match take_out(&mended) {
+                    Edit::Content(taken) => Some(taken),
+                    Edit::Gone => None,
+                };
+                let same = |taken: &str| {
+                    Some(taken) == original || (!is_marked && original == Some(taken.trim_end()))
+                };
+                assert!(taken.as_deref().map_or(original.is_none(), same), "{torn:?}: {taken:?}");
+                assert_eq!(own(&mended).as_deref(), Some(text));
+            }
+            assert!(!is_cut_off(&whole) && !is_cut_off(original.unwrap_or_default()));
+        }
+        // Somebody has removed the last mark, and goes on below.
+        let whole = put(Some("one\n"), "a\n", Place::End);
+        let edited = whole.replace(END, "two");
+        assert!(!is_cut_off(&edited), "{edited}");
+        assert!(matches!(take_out(&edited), Edit::Content(rest) if rest == "one\na\ntwo\n"));
     }
 
     /// Any file but one with a mark in it; often something like a script.

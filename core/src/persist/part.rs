@@ -97,6 +97,10 @@ pub struct FileSeen {
     pub own: Option<String>,
     /// Whether it stands where it has an effect.
     pub in_place: bool,
+    /// natd's part was not written to its end, as a power failure leaves it: nobody has edited that.
+    pub cut_off: bool,
+    /// Where what others have in the file ends too early for any of it to be loaded: "*filter".
+    pub unended: Option<String>,
     /// The file's permissions; `None` if there is no file.
     pub mode: Option<u32>,
     /// The folders on the way to it that are missing, outermost first.
@@ -104,6 +108,25 @@ pub struct FileSeen {
 }
 
 impl FileSeen {
+    /// What there is in a file of that content; `None` if there is no file.
+    #[must_use]
+    pub fn new(
+        form: Form,
+        content: Option<&str>,
+        mode: Option<u32>,
+        missing: Vec<HostPath>,
+    ) -> Self {
+        Self {
+            form,
+            own: content.and_then(|content| form.own(content)),
+            in_place: content.is_none_or(|content| form.in_place(content)),
+            cut_off: content.is_some_and(|content| form.is_cut_off(content)),
+            unended: content.and_then(|content| form.unended(content)),
+            mode,
+            missing,
+        }
+    }
+
     /// Names natd's part.
     #[must_use]
     pub fn digest(&self) -> Option<PartDigest> {
@@ -113,7 +136,10 @@ impl FileSeen {
     /// Whether a file that natd would have as a whole is somebody else's.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
-        self.form == Form::Whole && self.own.as_ref().is_some_and(|own| !own.starts_with(HEADER))
+        let begins =
+            |own: &str| own.starts_with(HEADER) || (self.cut_off && HEADER.starts_with(own));
+        let own = self.own.as_deref().map(written);
+        self.form == Form::Whole && own.is_some_and(|own| !begins(own))
     }
 }
 
@@ -126,11 +152,44 @@ pub enum Edit {
     Gone,
 }
 
+/// What was written of a file: a power failure may leave zeros in place of what was not.
+fn written(file: &str) -> &str {
+    file.trim_end_matches('\0')
+}
+
 impl Form {
+    /// Whether natd's part of that file was not written to its end.
+    #[must_use]
+    pub fn is_cut_off(self, file: &str) -> bool {
+        let there = written(file);
+        match self {
+            // What natd writes ends with its last line.
+            Self::Whole => there.len() < file.len() || !there.ends_with('\n'),
+            Self::Block(_) => block::is_cut_off(there),
+            Self::Chains => saved::is_cut_off(there),
+        }
+    }
+
+    /// Where what others have in the file ends before anything of it could be loaded.
+    #[must_use]
+    pub fn unended(self, file: &str) -> Option<String> {
+        match self {
+            Self::Whole | Self::Block(_) => None,
+            Self::Chains => saved::unended(file),
+        }
+    }
+
+    /// The file as far as it was written, if natd's part, or all of it, was not to its end.
+    fn mended(self, file: &str) -> &str {
+        let there = written(file);
+        if there.is_empty() || self.is_cut_off(file) { there } else { file }
+    }
+
     /// The file with natd's part saying `text`, whatever it said before. `file` is what there is,
     /// `None` if there is none. The rest of the file stays as it is.
     #[must_use]
     pub fn put(self, file: Option<&str>, text: &str) -> String {
+        let file = file.map(|file| self.mended(file));
         match self {
             Self::Whole => text.to_owned(),
             Self::Block(place) => block::put(file, text, place),
@@ -141,6 +200,7 @@ impl Form {
     /// The file without natd's part: as it was before natd, as far as nobody has changed it since.
     #[must_use]
     pub fn take_out(self, file: &str) -> Edit {
+        let file = self.mended(file);
         match self {
             Self::Whole => Edit::Gone,
             Self::Block(_) => block::take_out(file),

@@ -60,30 +60,108 @@ fn behind_declarations(lines: &[String], start: usize) -> usize {
     at
 }
 
-pub(super) fn take_out(file: &str) -> Edit {
-    let made = file.contains(FILE_MADE);
-    let mut kept: Lines = Vec::new();
-    let mut line_end_before = None;
-    let mut lines = file.split_inclusive('\n').peekable();
-    while let Some(line) = lines.next() {
-        if line == SECTION_MADE || line == SECTION_MADE_AND_LINE_END {
-            if line == SECTION_MADE_AND_LINE_END {
-                line_end_before = Some(kept.len());
-            }
-            let rest: Lines = lines.clone().collect();
-            for _ in 0..length_of_own_section(&rest).unwrap_or_default() {
-                lines.next();
-            }
-        } else if line != FILE_MADE && !is_own(line) {
-            kept.push(line);
+/// Whether natd's lines, or the section that they are in, were not written to their end.
+pub(super) fn is_cut_off(file: &str) -> bool {
+    unended(file).is_some() || Taken::apart(file).cut_off
+}
+
+/// The section of others' that the file ends in, before its `COMMIT`: `iptables-restore` then loads
+/// nothing of the file.
+pub(super) fn unended(file: &str) -> Option<String> {
+    let mut open = None;
+    for line in Taken::apart(file).kept {
+        match line.trim_end() {
+            "COMMIT" => open = None,
+            line if line.starts_with('*') => open = Some(line),
+            _ => {}
         }
     }
+    open.map(str::to_owned)
+}
+
+pub(super) fn take_out(file: &str) -> Edit {
+    let Taken { kept, line_end_before, made, .. } = Taken::apart(file);
     let mut rest = kept.concat();
     // What somebody has put behind it needs the line end.
     if line_end_before == Some(kept.len()) && rest.ends_with('\n') {
         rest.pop();
     }
     if made && rest.is_empty() { Edit::Gone } else { Edit::Content(rest) }
+}
+
+/// A file, taken apart.
+struct Taken<'a> {
+    /// What isn't natd's.
+    kept: Lines<'a>,
+    /// Where in that natd has added a line end.
+    line_end_before: Option<usize>,
+    /// natd has made the file.
+    made: bool,
+    /// The file ends within what natd has made.
+    cut_off: bool,
+}
+
+impl<'a> Taken<'a> {
+    fn apart(file: &'a str) -> Self {
+        let mut taken = Self {
+            kept: Vec::new(),
+            line_end_before: None,
+            made: file.contains(FILE_MADE) || is_piece(file, FILE_MADE),
+            cut_off: false,
+        };
+        let mut lines = file.split_inclusive('\n');
+        // What follows natd's lines, and is the beginning of a note, is one, however little there is of it.
+        let mut behind_own = false;
+        while let Some(line) = lines.next() {
+            let is_piece = |note| is_piece(line, note) || (behind_own && note.starts_with(line));
+            let is_piece_of_any =
+                [FILE_MADE, SECTION_MADE, SECTION_MADE_AND_LINE_END].into_iter().any(is_piece);
+            if line == SECTION_MADE_AND_LINE_END
+                || (is_piece(SECTION_MADE_AND_LINE_END) && !is_piece(SECTION_MADE))
+            {
+                taken.line_end_before = Some(taken.kept.len());
+            }
+            behind_own = true;
+            if line == SECTION_MADE || line == SECTION_MADE_AND_LINE_END {
+                let rest: Lines = lines.clone().collect();
+                let own = length_of_own_section(&rest);
+                let torn = length_of_torn_section(&rest).filter(|_| own.is_none());
+                taken.cut_off |= torn.is_some();
+                for _ in 0..own.or(torn).unwrap_or_default() {
+                    lines.next();
+                }
+            } else if line == FILE_MADE || is_own(line) {
+                // Left out.
+            } else if is_piece_of_any {
+                taken.cut_off = true;
+            } else {
+                behind_own = false;
+                taken.kept.push(line);
+            }
+        }
+        taken
+    }
+}
+
+/// Whether a line is the last of its file and only the beginning of that note.
+fn is_piece(line: &str, note: &str) -> bool {
+    const TELLING: &str = "# natd ";
+    line.len() > TELLING.len() && line.len() < note.len() && note.starts_with(line)
+}
+
+/// How many lines there are, if they are the beginning of a section in which all is natd's, and the file
+/// ends before its `COMMIT`.
+fn length_of_torn_section(lines: &[&str]) -> Option<usize> {
+    let whole = match lines.split_last() {
+        // It may be the beginning of anything.
+        Some((last, whole)) if !last.ends_with('\n') => whole,
+        _ => lines,
+    };
+    let is_torn = match whole.split_first() {
+        Some((header, rest)) => header.starts_with('*') && rest.iter().all(|line| is_own(line)),
+        None => true,
+    };
+    is_torn.then_some(lines.len())
 }
 
 /// How many lines the section at the head of these has, if all in it is natd's.
@@ -248,6 +326,42 @@ COMMIT
         let file = file.replace("*nat\n", "*nat\n:PREROUTING ACCEPT [0:0]\n");
         let rest = "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n";
         assert_eq!(take_out(&file), Edit::Content(rest.to_owned()));
+    }
+
+    #[test]
+    fn a_section_that_is_cut_off_is_natds_to_its_end_and_is_made_anew() {
+        for original in [None, Some(FOREIGN), Some("# mine")] {
+            let whole = put(original, TEXT);
+            let begin = whole.find("# natd made").expect("a note");
+            for length in begin + "# natd m".len()..whole.len() - 1 {
+                let torn = whole.get(..length).expect("it is ASCII");
+                if !["COMMIT", "COMMIT\n"].iter().any(|end| torn.ends_with(end))
+                    && !torn.ends_with("removes it\n")
+                {
+                    assert!(is_cut_off(torn), "{torn:?}");
+                }
+                assert_eq!(unended(torn), None, "{torn:?}");
+                let mended = put(Some(torn), TEXT);
+                assert_eq!(own(&mended), own(TEXT), "{torn:?}");
+                // Where the first note is torn, only it knew of a line end that was added.
+                if original != Some("# mine") || torn.get(begin..).is_some_and(|t| t.contains('\n'))
+                {
+                    assert_eq!(mended, whole, "{torn:?}");
+                }
+            }
+            assert!(!is_cut_off(&whole) && !is_cut_off(original.unwrap_or_default()));
+        }
+    }
+
+    #[test]
+    fn where_the_rules_of_others_end_too_early_is_told() {
+        let whole = put(Some(FOREIGN), TEXT);
+        let (torn, _) = whole.split_once("-A FORWARD -j MINE").expect("a rule");
+        assert_eq!(unended(torn).as_deref(), Some("*filter"));
+        assert!(is_cut_off(torn));
+        // natd doesn't complete them.
+        assert_eq!(unended(&put(Some(torn), TEXT)).as_deref(), Some("*filter"));
+        assert_eq!(unended(FOREIGN), None);
     }
 
     fn files() -> impl Strategy<Value = String> {
