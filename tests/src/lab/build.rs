@@ -155,6 +155,16 @@ impl Lab {
         let configuration = self.cloud.configuration();
         format!("{configuration}\n[verify]\ntargets = [\"{INTERNET_HOST}:80\"]\n")
     }
+
+    /// natd on one of the clients, with files of its own: a second NAT instance.
+    pub fn natd_on(&self, client: &str) -> Result<Nat> {
+        let root = self.nat.root.with_file_name(format!("root-{client}"));
+        fs::create_dir_all(&root).with_context(|| format!("making {}", root.display()))?;
+        let nat = Nat::new(self.client(client).clone(), root, self.cloud.environment());
+        self.cloud.furnish(&nat)?;
+        nat.configure(&self.default_config())?;
+        Ok(nat)
+    }
 }
 
 /// Tells the instances what DHCP would.
