@@ -459,8 +459,16 @@ fn report(view: &View, steps: Vec<Attempt>, evidence: &Evidence) -> Report {
             .chain(&view.desired.persistence.problem)
             .cloned()
             .collect(),
-        warnings: view.plan.warnings.clone(),
+        warnings: warnings(view, evidence),
     }
+}
+
+/// What may be in the way isn't, where the canary came by.
+fn warnings(view: &View, evidence: &Evidence) -> Vec<Warning> {
+    let is_by = evidence.canary.as_ref().and_then(|flown| flown.outcome.is_good()) == Some(true);
+    let mut warnings = view.plan.warnings.clone();
+    warnings.retain(|warning| !is_by || warning.code != Warning::IN_THE_WAY);
+    warnings
 }
 
 /// Whether a next hop is one of the interfaces that this machine's routes target.

@@ -23,7 +23,7 @@ use natd_core::{
     step::Step,
 };
 
-use crate::{firewall::Choice, forwarding};
+use crate::{firewall::Choice, forwarding, neighbours::obstacles};
 
 /// What the cloud listed.
 #[derive(Clone)]
@@ -139,6 +139,7 @@ pub(crate) async fn facts(
             host.links.listening().await?
         },
         neighbours: neighbours(host).await,
+        obstacles: obstacles().await,
         memory: memory(),
         boot: host.boot.facts(),
         cloud: listed.map(|listed| listed.facts.clone()),

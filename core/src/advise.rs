@@ -13,6 +13,7 @@ use crate::{
     facts::{CloudFacts, Facts},
     journal::Journal,
     model::{InterfaceId, NextHop, Route, RouteKey, RouteState},
+    neighbours::{Obstacle, Passage, advice},
     network::Link,
     observed::Observed,
     persist::{Form, HostPath},
@@ -58,6 +59,22 @@ impl Warning {
             code: "contested-route",
             message: format!(
                 "somebody points {key} elsewhere again and again, as another natd would: let one of them alone have it; after the next time natd leaves it to them"
+            ),
+        }
+    }
+
+    /// What [`Warning::in_the_way`] is called.
+    pub const IN_THE_WAY: &str = "in-the-way";
+
+    /// Another firewall of this host drops what it isn't told to let through.
+    pub(crate) fn in_the_way(obstacle: &Obstacle, passage: &Passage) -> Self {
+        let advice = advice(obstacle, passage).map(|advice| format!("; {advice}"));
+        Self {
+            code: Self::IN_THE_WAY,
+            message: format!(
+                "{} drops whatever no rule there lets through, so natd's traffic, too, if none does{}",
+                obstacle.rule,
+                advice.unwrap_or_default()
             ),
         }
     }

@@ -479,8 +479,12 @@ async fn prove_step(tools: &Tools<'_>) -> Result<Option<String>> {
     })?;
     let found = tools.evidence.get_or_init(|| prove(course, tools.host)).await;
     if let Some(error) = found.failure() {
-        return Err(error
-            .with_advice("no route is taken while no packet gets out and back by this machine"));
+        let why = "no route is taken while no packet gets out and back by this machine";
+        let advice = match error.advice() {
+            Some(advice) => format!("{why}; {advice}"),
+            None => why.to_owned(),
+        };
+        return Err(error.with_advice(advice));
     }
     Ok(match &found.proof {
         Proof::Reached(target) => Some(target.clone()),

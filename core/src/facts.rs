@@ -8,7 +8,7 @@ use crate::{
     cloud::{Instance, InterfaceFacts, TableFacts},
     error::Error,
     model::{InterfaceName, MacAddress},
-    neighbours::Neighbour,
+    neighbours::{Neighbour, Obstacle},
     network::Network,
     persist::Boot,
     ruleset::{Blocks, Family, FirewallKind},
@@ -43,6 +43,8 @@ pub struct Facts {
     pub listening: BTreeSet<u16>,
     /// Other programs that filter what this host forwards.
     pub neighbours: BTreeSet<Neighbour>,
+    /// What drops what this host forwards unless a rule lets it through.
+    pub obstacles: Vec<Obstacle>,
     /// The cloud's side; `None` if `provider = "none"`.
     pub cloud: Option<CloudFacts>,
 }

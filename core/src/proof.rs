@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Kind},
     host::{Host, SysctlKey},
     model::InterfaceName,
+    neighbours::{Obstacle, Passage, advice},
     ruleset::Translation,
     verdict::Proof,
 };
@@ -42,6 +43,9 @@ pub struct Flown {
     pub egress: InterfaceName,
     /// What became of it.
     pub outcome: Outcome,
+    /// What to do about that, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 impl From<Proof> for Evidence {
@@ -58,7 +62,12 @@ impl Evidence {
             (Proof::Failed(error), _) => Some(error.clone()),
             (_, Some(Outcome::Lost(loss))) => {
                 let cause = format!("{}: {loss}", loss.station().name());
-                Some(Error::new(Kind::Unreachable, "prove the way out", cause))
+                let error = Error::new(Kind::Unreachable, "prove the way out", cause);
+                let advice = self.canary.as_ref().and_then(|flown| flown.advice.clone());
+                Some(match advice {
+                    Some(advice) => error.with_advice(advice),
+                    None => error,
+                })
             }
             _ => None,
         }
@@ -88,7 +97,8 @@ pub async fn prove(course: &Course<'_>, host: &Host) -> Evidence {
             Err(error) => Outcome::Unsent(error),
         };
         let goes_on = outcome.is_good() == Some(true);
-        let flown = Flown { entrance: entrance.clone(), egress: egress.clone(), outcome };
+        let advice = advise(&outcome, rules);
+        let flown = Flown { entrance: entrance.clone(), egress: egress.clone(), outcome, advice };
         canary = Some(flown);
         if !goes_on {
             break;
@@ -106,6 +116,24 @@ pub async fn prove(course: &Course<'_>, host: &Host) -> Evidence {
         flown.excuse(&rules.ruleset.translation);
     }
     Evidence { proof, canary }
+}
+
+/// What to do about a rule that has dropped the canary, if it isn't natd's own.
+fn advise(outcome: &Outcome, rules: &Rules) -> Option<String> {
+    let Outcome::Lost(loss) = outcome else { return None };
+    let (rule, legacy) = match loss {
+        Loss::Dropped { rule, .. } => (rule.clone(), false),
+        Loss::Vanished { suspects, .. } => match suspects.as_slice() {
+            [suspect] => (canary::legacy::rule(suspect)?, true),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    if rule.owner.as_deref() == Some("natd") {
+        return None;
+    }
+    let passage = Passage::of(&rules.ruleset, &rules.entrances);
+    advice(&Obstacle { rule, legacy, asked: [].into() }, &passage)
 }
 
 /// What forwarding is set to on both ends of the flight.
@@ -163,14 +191,17 @@ impl Flown {
     /// Each station of its way, and what was found there.
     #[must_use]
     pub fn stations(&self) -> Vec<(Station, Found)> {
-        let Self { entrance, egress, outcome } = self;
+        let Self { entrance, egress, outcome, advice } = self;
         let end = match outcome {
             Outcome::Lost(loss) => Some(loss.station()),
             Outcome::Unsent(_) => return Vec::new(),
             Outcome::Returned { .. } | Outcome::Left { .. } => None,
         };
         let of = |station: Station| match (outcome, end) {
-            (Outcome::Lost(loss), Some(end)) if end == station => Found::Lost(loss.to_string()),
+            (Outcome::Lost(loss), Some(end)) if end == station => Found::Lost(match advice {
+                Some(advice) => format!("{loss}; {advice}"),
+                None => loss.to_string(),
+            }),
             (Outcome::Left { silent: Some(target), translated }, _)
                 if station == Station::Answer =>
             {
@@ -224,7 +255,7 @@ mod tests {
 
     fn flown(outcome: Outcome) -> Flown {
         let eth0: InterfaceName = "eth0".parse().expect("a name");
-        Flown { entrance: eth0.clone(), egress: eth0, outcome }
+        Flown { entrance: eth0.clone(), egress: eth0, outcome, advice: None }
     }
 
     fn unanswered() -> Outcome {

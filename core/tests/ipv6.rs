@@ -45,6 +45,7 @@ fn facts(firewall: FirewallKind, boot: Boot) -> Facts {
         boot,
         memory: None,
         neighbours: BTreeSet::new(),
+        obstacles: Vec::new(),
         cloud: None,
     }
 }

@@ -59,8 +59,16 @@ impl Stream {
     /// # Errors
     /// If they are not in good time.
     pub fn goes_on(&self, more: usize) -> Result<()> {
+        self.goes_on_within(more, PATIENCE)
+    }
+
+    /// The same within that time.
+    ///
+    /// # Errors
+    /// If they are not.
+    pub fn goes_on_within(&self, more: usize, time: Duration) -> Result<()> {
         let before = self.traffic().answered.len();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + time;
         while self.traffic().answered.len() < before + more {
             ensure!(
                 Instant::now() < deadline,

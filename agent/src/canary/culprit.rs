@@ -24,7 +24,7 @@ pub(super) async fn name(rule: &mut Rule) {
         Some(name.split(' ').next()?.to_owned())
     });
     let chains: BTreeSet<String> = chains.collect();
-    rule.owner = neighbour(&rule.table, &rule.chain, &chains);
+    rule.owner = neighbour(&rule.family, &rule.table, &rule.chain, &chains);
     rule.text = rule.handle.and_then(|handle| {
         let mark = format!(" # handle {handle}");
         // Chains have handles of their own.

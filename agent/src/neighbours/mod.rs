@@ -6,8 +6,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use natd_core::{host::NeighbouringFirewall, neighbours::Neighbour};
 
 mod docker;
+mod obstacles;
 
 pub use docker::Docker;
+pub(crate) use obstacles::obstacles;
 
 /// The neighbours that natd knows how to ask, whether or not they are on this host.
 #[must_use]

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::{Rule, neighbour};
+
 /// What `iptables-legacy-save -c` printed before and after `sent` packets: the rules and policies
 /// that may have dropped them, as `TABLE: RULE`.
 #[must_use]
@@ -13,8 +15,15 @@ pub fn suspects(before: &str, after: &str, sent: u64) -> Vec<String> {
         .filter(|(rule, count)| {
             count.saturating_sub(earlier.get(rule).copied().unwrap_or(0)) >= sent
         })
-        .map(|(rule, _)| rule)
+        .map(|(rule, _)| if is_dockers(&rule, after) { rule + DOCKERS } else { rule })
         .collect()
+}
+
+/// Ends what is said of a policy that Docker has set, as far as names tell.
+const DOCKERS: &str = " (probably Docker)";
+
+fn is_dockers(rule: &str, saved: &str) -> bool {
+    rule == "filter: the policy of FORWARD" && saved.contains("\n:DOCKER-USER ")
 }
 
 /// How often each rule that drops has met a packet; of rules that are there more than once the sum.
@@ -45,6 +54,29 @@ fn dropping(line: &str) -> Option<(String, u64)> {
     let target = rule.split(" -j ").nth(1)?.split(' ').next()?;
     let drops = ["DROP", "REJECT", "TARPIT", "STEAL"].contains(&target);
     drops.then_some((rule.to_owned(), count(packets)?))
+}
+
+/// What a suspect says of itself, as a rule; `None` if it isn't in a chain that forwarded packets come by.
+#[must_use]
+pub fn rule(suspect: &str) -> Option<Rule> {
+    let (table, what) = suspect.split_once(": ")?;
+    let of_docker = what.strip_suffix(DOCKERS);
+    let (chain, text) = match of_docker.unwrap_or(what).strip_prefix("the policy of ") {
+        Some(chain) => (chain, None),
+        None => (what.strip_prefix("-A ")?.split(' ').next()?, Some(what.to_owned())),
+    };
+    let is_forward = table == "filter" && !["INPUT", "OUTPUT"].contains(&chain);
+    is_forward.then(|| Rule {
+        family: "ip".to_owned(),
+        table: table.to_owned(),
+        chain: chain.to_owned(),
+        handle: None,
+        text,
+        owner: match of_docker {
+            Some(_) => Some("Docker".to_owned()),
+            None => neighbour("ip", table, chain, &[].into()),
+        },
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub mod legacy;
 mod neighbour;
 
 pub use judge::judge;
-pub use neighbour::neighbour;
+pub use neighbour::{is_of_iptables, neighbour};
 
 /// Whom the canary says that it comes from: the IPv4 dummy address, which no host has (RFC 7600, and
 /// IANA's registry of special addresses). natd's rules translate it as they do the private hosts'.
@@ -107,7 +107,8 @@ impl fmt::Display for Rule {
             write!(f, "{owner}: ")?;
         }
         match (handle, text) {
-            (None, _) => write!(f, "the policy of ")?,
+            (None, None) => write!(f, "the policy of ")?,
+            (None, Some(text)) => write!(f, "the rule {text} of ")?,
             (Some(handle), None) => write!(f, "rule {handle} of ")?,
             (Some(handle), Some(text)) => write!(f, "rule {handle} ({text}) of ")?,
         }

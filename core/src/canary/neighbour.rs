@@ -7,11 +7,24 @@ use super::super::ruleset::{IPTABLES_CHAIN_PREFIX, NFTABLES_TABLE};
 /// The tables of iptables, which over nftables are tables of the families `ip` and `ip6`.
 const OF_IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 
+/// Whether the chain is one of iptables'; else somebody has written it for nftables, by whatever names.
+#[must_use]
+pub fn is_of_iptables(family: &str, table: &str, chain: &str) -> bool {
+    // A base chain of iptables has its hook's name in capitals.
+    let is_hook = ["prerouting", "input", "forward", "output", "postrouting"].contains(&chain);
+    ["ip", "ip6"].contains(&family) && OF_IPTABLES.contains(&table) && !is_hook
+}
+
 /// Whose the chain is: names are all that there is to tell by. The built-in chains of iptables are
 /// everybody's; their policy is of whoever of Docker and ufw has chains beside them, since both set
 /// it.
 #[must_use]
-pub fn neighbour(table: &str, chain: &str, beside: &BTreeSet<String>) -> Option<String> {
+pub fn neighbour(
+    family: &str,
+    table: &str,
+    chain: &str,
+    beside: &BTreeSet<String>,
+) -> Option<String> {
     let of = |name: &str| {
         [
             ("DOCKER", "Docker"),
@@ -26,7 +39,7 @@ pub fn neighbour(table: &str, chain: &str, beside: &BTreeSet<String>) -> Option<
         .into_iter()
         .find_map(|(prefix, owner)| name.starts_with(prefix).then_some(owner))
     };
-    let is_iptables = OF_IPTABLES.contains(&table);
+    let is_iptables = is_of_iptables(family, table, chain);
     let owner = match table {
         NFTABLES_TABLE => "natd",
         "firewalld" => "firewalld",
@@ -71,8 +84,11 @@ mod tests {
             ("filter", "NATD-NEW-0a1b2c3d", &[][..], Some("natd")),
             ("mine", "forward", &[][..], None),
         ] {
-            let found = neighbour(table, chain, &beside(others));
+            let found = neighbour("ip", table, chain, &beside(others));
             assert_eq!(found.as_deref(), owner, "{table} {chain}");
         }
+        // Of such a name are many that somebody has written.
+        assert_eq!(neighbour("inet", "filter", "forward", &beside(&[])), None);
+        assert_eq!(neighbour("ip", "filter", "forward", &beside(&[])), None);
     }
 }

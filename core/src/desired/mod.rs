@@ -191,10 +191,17 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<Desired> {
     desired.warnings.extend(costs(&ruleset, &rendering));
     let chosen = facts.chosen.clone();
     let rules = Rules { ruleset, rendering, egress_address, entrances, chosen };
+    let passage = Passage::of(&rules.ruleset, &rules.entrances);
     if config.nat.neighbours == Neighbours::Pass {
-        let passage = Passage::of(&rules.ruleset, &rules.entrances);
         desired.passages = facts.neighbours.iter().map(|who| (*who, passage.clone())).collect();
     }
+    let is_asked = |who: &Neighbour| desired.passages.contains_key(who);
+    let left = facts
+        .obstacles
+        .iter()
+        .filter(|obstacle| obstacle.concerns(&passage) && !obstacle.asked.iter().any(is_asked));
+    let in_the_way = left.map(|obstacle| Warning::in_the_way(obstacle, &passage));
+    desired.warnings.extend(in_the_way);
     desired.persistence = persistence(config, facts, &rules, &desired.sysctls);
     desired.rules = Some(rules);
     Ok(desired)

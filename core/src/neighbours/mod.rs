@@ -18,6 +18,10 @@ use crate::{
     ruleset::{Family, Ports, Protocol, Ruleset, RulesetDigest},
 };
 
+mod obstacle;
+
+pub use obstacle::{ADVISED, Obstacle, advice};
+
 /// A program that filters what this host forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

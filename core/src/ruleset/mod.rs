@@ -164,7 +164,7 @@ impl Family {
         }
     }
 
-    fn of(self, networks: &Networks) -> Vec<IpNet> {
+    pub(crate) fn of(self, networks: &Networks) -> Vec<IpNet> {
         match self {
             Self::V4 => networks.v4().iter().copied().map(IpNet::V4).collect(),
             Self::V6 => networks.v6().iter().copied().map(IpNet::V6).collect(),

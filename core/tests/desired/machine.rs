@@ -85,6 +85,7 @@ pub fn facts() -> Facts {
         boot: Boot::default(),
         memory: Some(4 << 30),
         neighbours: BTreeSet::new(),
+        obstacles: Vec::new(),
         cloud: Some(CloudFacts {
             instance: Instance {
                 id: id("i-1"),

@@ -17,8 +17,6 @@ use crate::lab::run::{finish, succeeds};
 
 /// What `tests/setup/install.sh` has made.
 pub(super) const TREE: &str = "/var/cache/natd-tree";
-/// The same with ufw, firewalld and Docker, none of which starts by itself.
-const TREE_WITH_NEIGHBOURS: &str = "/var/cache/natd-neighbours";
 /// A boot takes two seconds on an idle machine.
 const LONGEST_BOOT: Duration = Duration::from_secs(90);
 /// The address that the machine has outside by IPv6.
@@ -72,7 +70,7 @@ pub struct Machine {
     name: LabName,
     tree: &'static str,
     /// What its root may do.
-    capabilities: &'static str,
+    rights: &'static [&'static str],
     /// The layer over the tree: what differs from a fresh Debian.
     layer: PathBuf,
     wires: Wires,
@@ -90,18 +88,11 @@ struct Boot {
 impl Machine {
     /// A machine with a fresh Debian, off.
     pub fn new() -> Result<Self> {
-        Self::of(TREE, "CAP_NET_ADMIN,CAP_NET_RAW")
+        Self::of(TREE, &["--capability=CAP_NET_ADMIN,CAP_NET_RAW"])
     }
 
-    /// A machine with ufw, firewalld and Docker, off. It may do what they need: everything.
-    pub fn with_neighbours() -> Result<Self> {
-        let machine = Self::of(TREE_WITH_NEIGHBOURS, "all")?;
-        // What Docker takes by itself can't be stacked on the layer.
-        machine.write("etc/docker/daemon.json", "{\"storage-driver\": \"vfs\"}\n")?;
-        Ok(machine)
-    }
-
-    fn of(tree: &'static str, capabilities: &'static str) -> Result<Self> {
+    /// A machine with that tree, off; `rights` are what systemd-nspawn is told of what it may do.
+    pub(super) fn of(tree: &'static str, rights: &'static [&'static str]) -> Result<Self> {
         ensure!(Path::new(tree).is_dir(), "{tree} isn't there: make setup makes it");
         let name = LabName::unique()?;
         let layer = name.folder().join("layer");
@@ -109,7 +100,7 @@ impl Machine {
             fs::create_dir_all(name.folder().join(folder))?;
         }
         let wires = Wires::new(&name)?;
-        let machine = Self { name, tree, capabilities, layer, wires, boots: 0, boot: None };
+        let machine = Self { name, tree, rights, layer, wires, boots: 0, boot: None };
         machine.has_address(ADDRESS)?;
         machine.write("etc/systemd/system/lab-network.service", NETWORK_UNIT)?;
         machine.write("etc/systemd/system/lab-booted.service", BOOTED_UNIT)?;
@@ -195,7 +186,7 @@ impl Machine {
             .args(["-m", "sh", "-c", &script, "sh", "systemd-nspawn", "-b", "-D", "root"])
             .arg(format!("--machine=natd-{}-{}", std::process::id(), self.boots))
             .arg(format!("--network-namespace-path=/run/netns/{namespace}"))
-            .arg(format!("--capability={}", self.capabilities))
+            .args(self.rights)
             .args(["--register=no", "--keep-unit"])
             .arg(format!("--bind-ro={}:/usr/local/bin/natd", binary()?.display()))
             .env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network")

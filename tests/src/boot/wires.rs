@@ -30,10 +30,18 @@ pub const CLIENT_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 2, 0, 0, 0, 0, 0x1
 
 const ECHO: SocketAddr = SocketAddr::new(IpAddr::V4(INTERNET), 7);
 const ECHO_IPV6: SocketAddr = SocketAddr::new(IpAddr::V6(INTERNET_IPV6), 7);
+/// What a machine has its credentials from.
+const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
 const WEB: SocketAddr = SocketAddr::new(IpAddr::V4(INTERNET), 80);
 
 /// How long a thread takes at most to notice that it should end.
 const TURN: Duration = Duration::from_millis(20);
+
+/// How long a connection may take to be made: longer than a lost packet takes to be sent again.
+const CONNECT: Duration = Duration::from_secs(4);
+
+/// Long enough for many datagrams and their answers.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Every source that a datagram was seen to come from outside, in order.
 type Seen = Arc<Mutex<Vec<IpAddr>>>;
@@ -47,7 +55,7 @@ pub struct Wires {
     machine: Option<Namespace>,
     seen: Seen,
     seen_ipv6: Seen,
-    listener: Arc<TcpListener>,
+    listeners: [Arc<TcpListener>; 2],
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -65,25 +73,30 @@ impl Wires {
         internet.set_sysctls(&[("net.ipv6.ip_nonlocal_bind", "1")])?;
         internet.ip(&format!(
             "addr add {INTERNET}/32 dev lo
-             addr add {INTERNET_IPV6}/128 dev lo"
+             addr add {INTERNET_IPV6}/128 dev lo
+             addr add {}/32 dev lo",
+            METADATA.ip()
         ))?;
         // What comes untranslated is seen, too.
         internet.set_sysctls(&[
             ("net.ipv4.conf.all.rp_filter", "0"),
             ("net.ipv4.conf.default.rp_filter", "0"),
         ])?;
-        let listener = Arc::new(internet.listen(WEB)?);
+        let listeners = [Arc::new(internet.listen(WEB)?), Arc::new(internet.listen(METADATA)?)];
         let stop = Arc::new(AtomicBool::new(false));
         let (seen, seen_ipv6) = (Seen::default(), Seen::default());
-        let accepting = Arc::clone(&listener);
-        let mut threads = vec![thread::spawn(move || while accepting.accept().is_ok() {})];
+        let accept = |listener: &Arc<TcpListener>| {
+            let accepting = Arc::clone(listener);
+            thread::spawn(move || while accepting.accept().is_ok() {})
+        };
+        let mut threads: Vec<_> = listeners.iter().map(accept).collect();
         for (address, seen) in [(ECHO, &seen), (ECHO_IPV6, &seen_ipv6)] {
             let echo = internet.run(|| UdpSocket::bind(address))?.context("the echo")?;
             echo.set_read_timeout(Some(TURN))?;
             let (stopped, noted) = (Arc::clone(&stop), Arc::clone(seen));
             threads.push(thread::spawn(move || answer(&echo, &noted, &stopped)));
         }
-        Ok(Self { client, internet, machine: None, seen, seen_ipv6, listener, stop, threads })
+        Ok(Self { client, internet, machine: None, seen, seen_ipv6, listeners, stop, threads })
     }
 
     /// Gives a boot of the machine a namespace of its own between the two, and tells its name.
@@ -121,6 +134,16 @@ impl Wires {
         self.machine = None;
     }
 
+    /// Whether the client can open a connection to the host on the internet.
+    pub fn client_gets_out(&self) -> bool {
+        self.client.connect(WEB, CONNECT).is_ok()
+    }
+
+    /// Whether it can to the metadata service, which tells the machine its credentials.
+    pub fn client_gets_at_metadata(&self) -> bool {
+        self.client.connect(METADATA, CONNECT).is_ok()
+    }
+
     /// Forgets what was seen outside, and begins to send datagrams from the client, whether or not anything carries
     /// them yet.
     pub fn stream(&self) -> Result<Stream> {
@@ -142,7 +165,9 @@ impl Wires {
 impl Drop for Wires {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let _closed = SockRef::from(self.listener.as_ref()).shutdown(std::net::Shutdown::Both);
+        for listener in &self.listeners {
+            let _closed = SockRef::from(listener.as_ref()).shutdown(std::net::Shutdown::Both);
+        }
         for thread in self.threads.drain(..) {
             let _panicked = thread.join();
         }
@@ -164,6 +189,14 @@ impl Stream {
     pub fn goes_on(&self, more: usize) -> Result<()> {
         let seen = || format!("seen outside: {:?}", self.sources());
         self.datagrams.goes_on(more).with_context(seen)
+    }
+
+    /// Whether one more is answered very soon.
+    ///
+    /// # Errors
+    /// If none is.
+    pub fn goes_on_within_a_moment(&self) -> Result<()> {
+        self.datagrams.goes_on_within(1, MOMENT)
     }
 
     /// Ends it, and tells how many from number `first` on got no answer.

@@ -34,7 +34,17 @@ const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
 const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_HANDLE: u16 = 3;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CODE: u16 = 1;
+const NFTA_TARGET_NAME: u16 = 1;
+const NFTA_MATCH_NAME: u16 = 1;
+const NFTA_MATCH_INFO: u16 = 3;
 const NFTA_SET_NAME: u16 = 2;
 const NFTA_SET_FLAGS: u16 = 3;
 const NFTA_OBJ_TYPE: u16 = 3;
@@ -42,6 +52,7 @@ const NFTA_OBJ_TYPE: u16 = 3;
 /// Of a rule's own, such as `{ 22, 80 }` in it.
 const NFT_SET_ANONYMOUS: u32 = 0x1;
 const NFT_SET_MAP: u32 = 0x8;
+const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 
 /// Among a rule's user data, its comment (libnftnl's `udata.h`).
@@ -105,6 +116,98 @@ pub(crate) async fn chains(
     };
     let all = all(NFT_MSG_GETCHAIN, doing, within).await?;
     Ok(all.into_iter().filter_map(of).collect())
+}
+
+/// One rule of a chain, as far as it tells whether the chain lets anything through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub handle: u64,
+    pub comment: Option<String>,
+    /// It drops or rejects whatever comes to it.
+    pub drops_all: bool,
+}
+
+/// The rules of one chain, in order.
+///
+/// # Errors
+/// As for [`read`].
+pub(crate) async fn rules(
+    doing: &str,
+    family: &str,
+    table: &str,
+    chain: &str,
+    within: Duration,
+) -> Result<Vec<Verdict>> {
+    let named = |kind, name: &str| attribute(kind, &[name.as_bytes(), b"\0"].concat());
+    let filter = [named(TABLE, table), named(NFTA_RULE_CHAIN, chain)].concat();
+    let number = match family {
+        "inet" => NFPROTO_INET,
+        "ip" => 2,
+        _ => 10,
+    };
+    let all = in_time(doing, within, async {
+        loop {
+            match dump(NFT_MSG_GETRULE, number, &filter).await {
+                Err(error) if netlink::is_torn(&error) => tokio::time::sleep(netlink::PAUSE).await,
+                outcome => return outcome,
+            }
+        }
+    });
+    let is_of = |attributes: &[u8]| {
+        text(attributes, TABLE).as_deref() == Some(table)
+            && text(attributes, NFTA_RULE_CHAIN).as_deref() == Some(chain)
+    };
+    // Old kernels leave out nothing.
+    let mut all = all.await?;
+    all.retain(|object| is_of(&object.attributes));
+    Ok(all.iter().filter_map(|object| verdict(&object.attributes)).collect())
+}
+
+fn verdict(attributes: &[u8]) -> Option<Verdict> {
+    let handle = find(attributes, NFTA_RULE_HANDLE)?;
+    let expressions = find(attributes, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+    let expressions: Vec<&[u8]> = NlasIterator::new(expressions)
+        .flatten()
+        .filter_map(|expression| {
+            let length = usize::from(expression.length());
+            expression.into_inner().get(NLA_HEADER_SIZE..length)
+        })
+        .collect();
+    let passes = |expression: &&[u8]| {
+        let name = text(expression, NFTA_EXPR_NAME);
+        name.is_some_and(|name| ["counter", "log"].contains(&name.as_str()))
+    };
+    let is_last = |expression: &&[u8]| {
+        let data = find(expression, NFTA_EXPR_DATA).unwrap_or_default();
+        match text(expression, NFTA_EXPR_NAME).as_deref() {
+            Some("reject") => true,
+            Some("immediate") => {
+                let verdict = find(data, NFTA_IMMEDIATE_DATA)
+                    .and_then(|data| find(data, NFTA_DATA_VERDICT))
+                    .and_then(|verdict| self::number(verdict, NFTA_VERDICT_CODE));
+                verdict == Some(NF_DROP)
+            }
+            Some("target") => text(data, NFTA_TARGET_NAME).as_deref() == Some("REJECT"),
+            _ => false,
+        }
+    };
+    let drops_all = expressions.split_last().is_some_and(|(last, before)| {
+        is_last(last) && before.iter().all(|expression| passes(expression))
+    });
+    Some(Verdict {
+        handle: u64::from_be_bytes(handle.try_into().ok()?),
+        comment: find(attributes, NFTA_RULE_USERDATA)
+            .and_then(comment)
+            .or_else(|| expressions.iter().find_map(|expression| of_iptables(expression))),
+        drops_all,
+    })
+}
+
+/// The comment that iptables gives a rule: a match of its own (`struct xt_comment_info`).
+fn of_iptables(expression: &[u8]) -> Option<String> {
+    let data = find(expression, NFTA_EXPR_DATA)?;
+    let is_comment = text(data, NFTA_MATCH_NAME)? == "comment";
+    if is_comment { text(data, NFTA_MATCH_INFO) } else { None }
 }
 
 fn family(number: u8) -> &'static str {
