@@ -253,3 +253,20 @@ fn ipv6_passes_where_docker_filters_it() -> Result<()> {
     ensure!(now == saved, "{now}");
     is_served(&machine)
 }
+
+/// Whether packets get through decides, not whether Docker could be asked.
+#[test]
+fn docker_that_cannot_be_asked_is_told_of_and_no_more() -> Result<()> {
+    let machine = machine(BackEnd::Nftables, "pass", true)?;
+    machine.sh("iptables -P FORWARD ACCEPT; for f in iptables-nft-restore iptables-restore; do ln -sf /bin/false /usr/sbin/$f; done")?;
+    let run = machine.natd(&["apply"])?;
+    ensure!(run.stdout.contains("✗ could not have Docker let natd's traffic through"), "{run:#?}");
+    is_served(&machine)?;
+    let status = machine.natd_ends(0, &["status"])?;
+    ensure!(status.stdout.starts_with("NAT works"), "{status:#?}");
+    ensure!(
+        status.stdout.contains("Docker is not told to let natd's traffic through"),
+        "{status:#?}"
+    );
+    Ok(())
+}

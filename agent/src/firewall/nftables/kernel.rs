@@ -191,9 +191,9 @@ fn verdict(attributes: &[u8]) -> Option<Verdict> {
             _ => false,
         }
     };
-    let drops_all = expressions.split_last().is_some_and(|(last, before)| {
-        is_last(last) && before.iter().all(|expression| passes(expression))
-    });
+    let drops_all = expressions
+        .split_last()
+        .is_some_and(|(last, before)| is_last(last) && before.iter().all(passes));
     Some(Verdict {
         handle: u64::from_be_bytes(handle.try_into().ok()?),
         comment: find(attributes, NFTA_RULE_USERDATA)
