@@ -253,3 +253,15 @@ fn what_would_translate_nothing_is_refused() {
     let masqueraded = "provider = \"aws\"\n[nat]\nmode = \"masquerade\"\nsources = [\"fd00::/8\"]\n[routes]\ndestinations = [\"::/0\"]\n";
     load(&[("natd.toml", masqueraded)]).expect("usable");
 }
+
+#[test]
+fn a_secret_is_not_told_where_its_line_or_its_form_is_wrong() {
+    let line =
+        reason(&[("natd.toml", "provider = \"huawei\"\n[huawei]\nsecret_key = \"hunter2\n")]);
+    assert!(line.starts_with("/etc/natd/natd.toml: TOML parse error at line 3"), "{line}");
+    assert!(!line.contains("hunter2"), "{line}");
+
+    let digits =
+        reason(&[("natd.toml", "provider = \"huawei\"\n[huawei]\nsecret_key = 1234567\n")]);
+    assert_eq!(digits, "/etc/natd/natd.toml: huawei.secret_key: is not a string");
+}

@@ -12,12 +12,12 @@ use std::{
 use figment::{
     Figment,
     error::{Actual, Kind},
-    providers::{Env, Format, Json, Serialized, Toml, Yaml},
+    providers::{Format, Json, Serialized, Toml, Yaml},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Config, Problem, ProviderName};
+use super::{Config, Problem, ProviderName, environment::Environment, secret};
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
@@ -74,12 +74,21 @@ impl Layers {
         &self,
         of_the_cloud: impl FnOnce(&Config) -> Vec<Problem>,
     ) -> Result<Config, ConfigError> {
+        self.load_with(Environment::of_process(), of_the_cloud)
+    }
+
+    /// As [`Layers::load_for`], in that environment.
+    pub(crate) fn load_with(
+        &self,
+        environment: Environment,
+        of_the_cloud: impl FnOnce(&Config) -> Vec<Problem>,
+    ) -> Result<Config, ConfigError> {
         let files = self.files()?;
         let mut figment = Figment::new();
         for file in &files {
             figment = merge(figment, file)?;
         }
-        figment = figment.merge(Env::prefixed("NATD_").split("__"));
+        figment = figment.merge(environment);
         if let Some(provider) = &self.provider {
             figment = figment.merge(Serialized::default("provider", provider));
         }
@@ -241,14 +250,28 @@ fn what(error: &figment::Error) -> String {
             format!("unknown value {found:?}; known are {}", known.join(", "))
         }
         Kind::MissingField(name) => format!("the key {name:?} is missing"),
+        // Of what may be a secret, not even the wrong form is repeated.
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected)
+            if error.path.iter().any(|name| secret::is_named_by(name)) =>
+        {
+            format!("is not {}", form(expected))
+        }
         Kind::InvalidType(Actual::Str(found), expected)
         | Kind::InvalidValue(Actual::Str(found), expected) => {
             format!("{found:?} is not {}", form(expected))
         }
         Kind::InvalidType(found, expected) => format!("{found} is not {}", form(expected)),
-        // The parsers of TOML, YAML and JSON show the line.
-        other => other.to_string().trim_end().to_owned(),
+        // The parsers of TOML, YAML and JSON tell the line.
+        other => without_excerpt(&other.to_string()),
     }
+}
+
+/// TOML's parser quotes the line at which it stopped, and a secret may be on it.
+fn without_excerpt(told: &str) -> String {
+    let is_excerpt = |line: &&str| {
+        line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|')
+    };
+    told.lines().filter(|line| !is_excerpt(line)).collect::<Vec<_>>().join("\n")
 }
 
 fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {

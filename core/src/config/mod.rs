@@ -9,12 +9,14 @@
 //! | `open` | settings that only their owner understands: `[cloud]`, `[plugin.settings]` |
 //! | `schema` | its JSON schema |
 //! | `secret` | a secret, which is never printed |
-//! | `load` | the layers, by figment; the only file that knows it |
+//! | `environment` | the layer of `NATD_*` variables |
+//! | `load` | the layers, by figment, which only these two files know |
 //! | `written` | lists of addresses and blocks, whose errors repeat what was written |
 //! | `check` | what a type alone can't refuse |
 
 mod check;
 mod clouds;
+pub(crate) mod environment;
 mod load;
 mod nat;
 mod open;

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{Problem, load};
-
-/// Parts of names whose values are shown as `***`, since natd can't know what is secret.
-const SECRET: [&str; 6] = ["secret", "token", "pass", "key", "credential", "auth"];
+use super::{Problem, load, secret};
 
 /// Settings as they are written. Shown, a value whose name has `secret`, `token`, `pass`, `key`,
 /// `credential` or `auth` in it is `***`.
@@ -40,8 +37,7 @@ impl OpenSettings {
 
 /// The value of that name, without its secrets.
 fn covered(name: &str, value: &Value) -> Value {
-    let name = name.to_ascii_lowercase();
-    if SECRET.iter().any(|part| name.contains(part)) {
+    if secret::is_named_by(name) {
         return Value::from("***");
     }
     match value {
@@ -121,7 +117,7 @@ mod tests {
                 "unknown key \"netwrok\"; did you mean \"network\"?",
             ),
             (json!({"network": "net-1"}), "cloud", "the key \"token\" is missing"),
-            (json!({"network": "net-1", "token": 7}), "cloud.token", "7"),
+            (json!({"network": "net-1", "token": 7}), "cloud.token", "is not a string"),
             (json!({"network": "", "token": "t"}), "cloud.network", "can't be an id"),
         ] {
             let problem = read(wrong).expect_err("a mistake");

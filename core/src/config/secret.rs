@@ -5,6 +5,15 @@ use std::fmt;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
+/// Parts of names whose values may be secret: natd can't know what those are for whom it only carries settings.
+const NAMES: [&str; 6] = ["secret", "token", "pass", "key", "credential", "auth"];
+
+/// Whether the value of that name may be secret.
+pub(super) fn is_named_by(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    NAMES.iter().any(|part| name.contains(part))
+}
+
 /// Printed, logged and shown as `***`; its memory is wiped when it is dropped.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
