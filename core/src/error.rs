@@ -42,6 +42,29 @@ pub enum Sort {
     Lasting(String, Kind, Option<String>),
 }
 
+/// The longest part of an error, in characters: clouds, plugins and programs have their say in it.
+const LONGEST: usize = 1000;
+
+/// On one line and of bounded length, whoever said it: an error goes into logs and onto terminals.
+fn part(text: String) -> String {
+    let is_one = !text.chars().any(char::is_control);
+    if is_one && text.len() <= LONGEST {
+        return text;
+    }
+    let mut part = String::new();
+    for character in text.chars().take(LONGEST) {
+        if character.is_control() {
+            part.extend(character.escape_default());
+        } else {
+            part.push(character);
+        }
+    }
+    if text.chars().nth(LONGEST).is_some() {
+        part.push('…');
+    }
+    part
+}
+
 /// A failure that an operator can act on.
 ///
 /// It reads `could not DOING: CAUSE [CODE, request REQUEST-ID]; ADVICE`.
@@ -68,8 +91,8 @@ impl Error {
     pub fn new(kind: Kind, doing: impl Into<String>, cause: impl fmt::Display) -> Self {
         Self(Box::new(Inner {
             kind,
-            doing: doing.into(),
-            cause: cause.to_string(),
+            doing: part(doing.into()),
+            cause: part(cause.to_string()),
             code: None,
             request_id: None,
             advice: None,
@@ -79,21 +102,21 @@ impl Error {
     /// The code that the cloud gave, verbatim.
     #[must_use]
     pub fn with_code(mut self, code: impl Into<String>) -> Self {
-        self.0.code = Some(code.into());
+        self.0.code = Some(part(code.into()));
         self
     }
 
     /// The id under which the cloud's support finds the request.
     #[must_use]
     pub fn with_request_id(mut self, id: impl Into<String>) -> Self {
-        self.0.request_id = Some(id.into());
+        self.0.request_id = Some(part(id.into()));
         self
     }
 
     /// What the operator can do about it, as a sentence without a full stop.
     #[must_use]
     pub fn with_advice(mut self, advice: impl Into<String>) -> Self {
-        self.0.advice = Some(advice.into());
+        self.0.advice = Some(part(advice.into()));
         self
     }
 
@@ -162,6 +185,14 @@ mod tests {
              [UnauthorizedOperation, request 7a62]; allow ec2:ReplaceRoute"
         );
         assert!(!error.kind().is_transient());
+    }
+
+    #[test]
+    fn whatever_a_cloud_says_an_error_is_one_line_of_bounded_length() {
+        let error = Error::new(Kind::Invalid, "try", "a\nb\u{1b}[31m").with_code("x".repeat(5000));
+        let text = error.to_string();
+        assert!(text.starts_with("could not try: a\\nb\\u{1b}[31m [x"), "{text}");
+        assert_eq!(text.matches('x').count(), LONGEST);
     }
 
     #[test]
