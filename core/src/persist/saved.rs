@@ -28,7 +28,10 @@ pub(super) fn put(file: Option<&str>, text: &str) -> String {
     let mut lines: Vec<String> = original.split_inclusive('\n').map(str::to_owned).collect();
     for (table, own) in sections(text) {
         let header = format!("*{table}");
-        if let Some(start) = lines.iter().rposition(|line| line.trim_end() == header) {
+        let mut there = (0..lines.len()).rev().filter(|&at| {
+            lines.get(at).is_some_and(|line| line.trim_end() == header) && is_closed(&lines, at)
+        });
+        if let Some(start) = there.next() {
             let at = behind_declarations(&lines, start);
             lines.splice(at..at, own.into_iter().map(str::to_owned));
         } else {
@@ -45,12 +48,18 @@ pub(super) fn put(file: Option<&str>, text: &str) -> String {
     lines.concat()
 }
 
+/// Whether the section that begins there has its end: a file that was cut off has one without.
+fn is_closed(lines: &[String], start: usize) -> bool {
+    let mut rest = lines.iter().skip(start + 1).map(|line| line.trim_end());
+    rest.find(|line| *line == "COMMIT" || line.starts_with('*')) == Some("COMMIT")
+}
+
 /// Behind the last declaration of a chain: before all rules, as natd's jumps are in the kernel.
 fn behind_declarations(lines: &[String], start: usize) -> usize {
     let mut at = start + 1;
     for (index, line) in lines.iter().enumerate().skip(start + 1) {
         let line = line.trim();
-        if line == "COMMIT" || line.starts_with('-') || line.starts_with('[') {
+        if line == "COMMIT" || line.starts_with(['-', '[']) {
             break;
         }
         if line.starts_with(':') {
@@ -362,6 +371,19 @@ COMMIT
         // natd doesn't complete them.
         assert_eq!(unended(&put(Some(torn), TEXT)).as_deref(), Some("*filter"));
         assert_eq!(unended(FOREIGN), None);
+    }
+
+    #[test]
+    fn a_section_without_an_end_is_not_taken_for_the_next_one() {
+        for torn in [
+            "*filter\n:INPUT DROP [0:0]\n*mangle\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n",
+            "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n*nat\n:OUTPUT ACC",
+        ] {
+            let file = put(Some(torn), TEXT);
+            assert_eq!(own(&file), own(TEXT), "{file}");
+            assert_eq!(put(Some(&file), TEXT), file);
+            assert_eq!(take_out(&file), Edit::Content(torn.to_owned()));
+        }
     }
 
     fn files() -> impl Strategy<Value = String> {

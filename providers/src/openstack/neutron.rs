@@ -33,6 +33,9 @@ use crate::{
 /// Objects of one page of a list. Neutron's own limit may be smaller.
 const PAGE: &str = "500";
 
+/// More pages than these are a service that turns in a circle.
+const MOST_PAGES: usize = 1000;
+
 /// For so long a call that a fresh token was refused for isn't taken for a token that has ended: it is
 /// an access rule that is missing, and logging in again for it would be done at every tick.
 const RULE_IS_MISSING: Duration = Duration::from_mins(5);
@@ -100,7 +103,7 @@ impl Neutron {
         let name = call.path.replace('-', "_");
         let mut all = Vec::new();
         let mut marker: Option<String> = None;
-        loop {
+        for _ in 0..MOST_PAGES {
             let mut query = filter.to_vec();
             query.push(("limit", PAGE));
             query.extend(marker.as_deref().map(|marker| ("marker", marker)));
@@ -123,6 +126,7 @@ impl Neutron {
                 _ => return Ok(all),
             }
         }
+        Err(nonsense(call.doing, format!("the list of {name} has no end")))
     }
 
     /// One object: what stands under `name` in the answer.
