@@ -4,7 +4,7 @@
 # Every cargo command works on the whole workspace: cargo builds a dependency anew for every other
 # set of features, and aws-sdk-ec2 takes 6 minutes a build.
 
-.PHONY: demo test check bench install uninstall setup build clean
+.PHONY: demo test check fuzz bench install uninstall setup build clean
 
 CARGO    ?= cargo
 BINARIES := $(or $(CARGO_TARGET_DIR),target)
@@ -34,11 +34,18 @@ test: setup build
 # Everything that a reviewer's eyes are too good for.
 check: setup
 	$(CARGO) fmt --all --check
+	$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items
 	@test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install cargo-deny --locked --quiet --root $(TOOLS)
 	$(TOOLS)/bin/cargo-deny --workspace check bans licenses sources
 	shellcheck $$(git ls-files '*.sh' .ci/run)
+
+# Every reader of what others write, fed with nonsense for TIME seconds each: docs/fuzzing.md. ONLY= names targets.
+TIME ?= 600
+ONLY ?=
+fuzz:
+	TIME=$(TIME) fuzz/run.sh $(ONLY)
 
 # Speed and memory, as ratios taken side by side, in some 20 minutes; `target/release/bench NAME` measures
 # one section. On a machine with nothing else to do, `target/release/bench --write` makes

@@ -174,7 +174,7 @@ fn message(family: NetfilterProtoFamily, flags: u16, inner: ConntrackMessage) ->
 }
 
 /// Family and attributes of an entry: `struct nfgenmsg` is four bytes, the first is the family.
-fn split_header(payload: &[u8]) -> Option<(NetfilterProtoFamily, &[u8])> {
+pub(crate) fn split_header(payload: &[u8]) -> Option<(NetfilterProtoFamily, &[u8])> {
     let (header, attributes) = payload.split_at_checked(4)?;
     Some(((*header.first()?).into(), attributes))
 }
@@ -185,7 +185,7 @@ fn split_header(payload: &[u8]) -> Option<(NetfilterProtoFamily, &[u8])> {
 ///
 /// `None` without a tuple: the kernel takes a deletion that names no tuple for one of the whole
 /// table (`ctnetlink_del_conntrack` in `net/netfilter/nf_conntrack_netlink.c`).
-fn deletion(family: NetfilterProtoFamily, attributes: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn deletion(family: NetfilterProtoFamily, attributes: &[u8]) -> Option<Vec<u8>> {
     let identity: Vec<DefaultNla> = NlasIterator::new(attributes)
         .flatten()
         .filter(|attribute| matches!(attribute.kind(), CTA_TUPLE_ORIG | CTA_ID | CTA_ZONE))
@@ -201,7 +201,7 @@ fn deletion(family: NetfilterProtoFamily, attributes: &[u8]) -> Option<Vec<u8>> 
 }
 
 /// The entry's addresses; `None` if it doesn't have all four.
-fn flow(attributes: &[u8]) -> Option<Flow> {
+pub(crate) fn flow(attributes: &[u8]) -> Option<Flow> {
     let (original, reply) =
         (find(attributes, &[CTA_TUPLE_ORIG])?, find(attributes, &[CTA_TUPLE_REPLY])?);
     let (source, destination) = addresses(original)?;

@@ -26,6 +26,9 @@ pub mod egress;
 pub mod events;
 pub mod firewall;
 mod forwarding;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod links;
 pub mod lock;

@@ -14,6 +14,9 @@ pub mod desired;
 pub mod error;
 pub mod facts;
 pub mod file;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 pub mod journal;
 pub mod model;

@@ -3,6 +3,9 @@
 pub mod aws;
 pub mod contract;
 mod doubt;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 pub mod huawei;
 pub mod kind;

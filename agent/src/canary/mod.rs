@@ -16,7 +16,7 @@ mod flight;
 mod packet;
 mod road;
 mod table;
-mod trace;
+pub(crate) mod trace;
 mod tracked;
 mod tun;
 mod wire;

@@ -51,7 +51,7 @@ const QUEUE: u32 = 3;
 
 /// One event.
 #[derive(Debug)]
-pub(super) struct Event {
+pub(crate) struct Event {
     /// Which packet, as far as the kernel can tell packets apart.
     pub(super) id: u32,
     /// Source and destination; not all events of a packet have them.
@@ -88,7 +88,7 @@ impl Events {
     }
 }
 
-fn event(message: &NetlinkBuffer<&[u8]>) -> Option<Event> {
+pub(crate) fn event(message: &NetlinkBuffer<&[u8]>) -> Option<Event> {
     if message.message_type() != TRACE {
         return None;
     }

@@ -16,6 +16,7 @@ use natd_core::{
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set, set_capabilities};
 use tokio::process::Command;
 
+mod any;
 #[path = "../common/mod.rs"]
 mod common;
 mod full;

@@ -10,6 +10,8 @@
 
 mod api;
 mod errors;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod identity;
 mod interfaces;
 mod metadata;

@@ -113,6 +113,29 @@ fn token(access: &Access, answer: &Answer) -> Result<Token> {
     })
 }
 
+/// Whether that answer is a token, and its catalogue has Neutron.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn catalogue(body: &[u8]) -> Result<()> {
+    let access = Access {
+        keystone: "http://keystone".to_owned(),
+        login: Secret::from(String::new()),
+        region: None,
+        interface: "public".to_owned(),
+        endpoint: None,
+        trust: super::access::Trust::Anybody,
+    };
+    let headers = [(
+        header::HeaderName::from_static(SUBJECT_TOKEN),
+        header::HeaderValue::from_static("token"),
+    )];
+    let answer = Answer {
+        status: reqwest::StatusCode::CREATED,
+        headers: headers.into_iter().collect(),
+        body: body.to_vec(),
+    };
+    token(&access, &answer).map(drop)
+}
+
 /// The one endpoint of type `network` for interface and region.
 fn neutron<'a>(access: &Access, catalog: &'a [Service]) -> Result<&'a str> {
     let refused = |cause: String, advice: String| {

@@ -55,6 +55,8 @@ use crate::{
     patience::Patience,
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::keystone::catalogue;
 pub use self::{environment::Environment, permissions::Action};
 
 /// A project of an OpenStack cloud, seen from one server.

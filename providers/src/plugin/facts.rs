@@ -137,7 +137,7 @@ const INTERNET_GATEWAY: &str = "internet-gateway";
 const LOCAL: &str = "local";
 
 /// What natd doesn't know is carried through.
-fn next_hop(hop: &wire::NextHop) -> Result<NextHop> {
+pub(super) fn next_hop(hop: &wire::NextHop) -> Result<NextHop> {
     Ok(match hop.kind.as_str() {
         INTERFACE => NextHop::Interface(field("next_hop.id", &hop.id)?),
         INTERNET_GATEWAY => NextHop::InternetGateway(hop.id.clone()),

@@ -17,6 +17,8 @@
 
 mod envelope;
 mod facts;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod interface;
 mod lines;
 mod lives;

@@ -19,6 +19,8 @@ use super::audit;
 use crate::process::Program;
 
 mod commands;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod saved;
 mod sets;
 mod steps;

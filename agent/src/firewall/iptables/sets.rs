@@ -108,7 +108,7 @@ fn swapped(name: Option<&str>) -> String {
 }
 
 /// What `ipset save` prints of one set.
-fn elements(saved: &str) -> Networks {
+pub(super) fn elements(saved: &str) -> Networks {
     let element = |line: &str| {
         let text = line.strip_prefix("add ")?.split(' ').nth(1)?.to_owned();
         let whole = || Some(IpNet::from(text.parse::<std::net::IpAddr>().ok()?));

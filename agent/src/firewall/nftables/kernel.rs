@@ -7,7 +7,9 @@
 use std::{io, time::Duration};
 
 use natd_core::error::{Error, Kind, Result};
-use netlink_packet_core::{NLA_HEADER_SIZE, NLM_F_DUMP, NLM_F_REQUEST, NlasIterator};
+use netlink_packet_core::{
+    NLA_HEADER_SIZE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator,
+};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use rustix::io::Errno;
 
@@ -266,16 +268,34 @@ async fn table(name: &str) -> io::Result<Option<Table>> {
     let objects = list(NFT_MSG_GETOBJ, of_table.as_slice()).await?;
     let flowtables = list(NFT_MSG_GETFLOWTABLE, of_table.as_slice()).await?;
 
-    let (maps, sets): (Vec<_>, Vec<_>) =
-        sets.iter().filter_map(|of| set(of)).partition(|(_, is_map)| *is_map);
-    let others = objects.iter().map(|of| kind(of)).chain(maps.iter().map(|_| "map"));
-    Ok(Some(Table {
-        is_flagged: number(&details, NFTA_TABLE_FLAGS).is_some_and(|flags| flags != 0),
-        chains: chains.iter().filter_map(|of| chain(of)).collect(),
-        rules: rules.iter().filter_map(|of| rule(of)).collect(),
-        sets: sets.into_iter().map(|(name, _)| name).collect(),
-        others: others.chain(flowtables.iter().map(|_| "flowtable")).collect(),
-    }))
+    Ok(Some(Lists { details, chains, rules, sets, objects, flowtables }.table()))
+}
+
+/// What a table is made of, each object by its attributes, as the kernel lists them.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    pub(super) details: Vec<u8>,
+    pub(super) chains: Vec<Vec<u8>>,
+    pub(super) rules: Vec<Vec<u8>>,
+    pub(super) sets: Vec<Vec<u8>>,
+    pub(super) objects: Vec<Vec<u8>>,
+    pub(super) flowtables: Vec<Vec<u8>>,
+}
+
+impl Lists {
+    pub(super) fn table(&self) -> Table {
+        let Self { details, chains, rules, sets, objects, flowtables } = self;
+        let (maps, sets): (Vec<_>, Vec<_>) =
+            sets.iter().filter_map(|of| set(of)).partition(|(_, is_map)| *is_map);
+        let others = objects.iter().map(|of| kind(of)).chain(maps.iter().map(|_| "map"));
+        Table {
+            is_flagged: number(details, NFTA_TABLE_FLAGS).is_some_and(|flags| flags != 0),
+            chains: chains.iter().filter_map(|of| chain(of)).collect(),
+            rules: rules.iter().filter_map(|of| rule(of)).collect(),
+            sets: sets.into_iter().map(|(name, _)| name).collect(),
+            others: others.chain(flowtables.iter().map(|_| "flowtable")).collect(),
+        }
+    }
 }
 
 fn chain(attributes: &[u8]) -> Option<Chain> {
@@ -341,22 +361,24 @@ fn kind(attributes: &[u8]) -> &'static str {
 }
 
 /// One answer of a dump.
-struct Object {
-    family: u8,
-    attributes: Vec<u8>,
+pub(super) struct Object {
+    pub(super) family: u8,
+    pub(super) attributes: Vec<u8>,
 }
 
 async fn dump(message: u16, family: u8, attributes: &[u8]) -> io::Result<Vec<Object>> {
     let mut dump = Dump::ask(NETLINK_NETFILTER, &request(message, family, attributes))?;
     let mut all = Vec::new();
     while let Some(objects) = dump.next().await? {
-        all.extend(objects.filter_map(|object| {
-            // `struct nfgenmsg` is four bytes, the first is the family.
-            let (header, attributes) = object.payload().split_at_checked(4)?;
-            Some(Object { family: *header.first()?, attributes: attributes.to_vec() })
-        }));
+        all.extend(objects.filter_map(|message| object(&message)));
     }
     Ok(all)
+}
+
+/// `struct nfgenmsg` is four bytes, the first is the family.
+pub(super) fn object(message: &NetlinkBuffer<&[u8]>) -> Option<Object> {
+    let (header, attributes) = message.payload().split_at_checked(4)?;
+    Some(Object { family: *header.first()?, attributes: attributes.to_vec() })
 }
 
 /// `struct nlmsghdr`, `struct nfgenmsg`, attributes.

@@ -16,6 +16,8 @@ use natd_core::{
 use super::audit;
 use crate::process::Program;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod kernel;
 mod listing;
 
