@@ -55,24 +55,23 @@ impl Owner {
             4 => {
                 let key = SysctlKey::global(dice.pick(&SYSCTLS));
                 if let Some(value) = state.sysctls.get_mut(&key) {
-                    *value = dice.below(4).to_string();
+                    // None that natd would give it.
+                    *value = (4 + dice.below(4)).to_string();
                     self.sysctls.entry(key).or_default().insert(value.clone());
                 }
             }
             5 => {
-                let (id, on) = (interface(dice.pick(&INTERFACES)), dice.once_in(2));
+                // natd switches it off.
+                let (id, on) = (interface(dice.pick(&INTERFACES)), true);
                 self.checks.entry(id.clone()).or_default().insert(on);
                 state.checks.insert(id, on);
             }
             6 => self.changes_a_file(dice, state),
             7 => {
-                let (name, on) = (ServiceName::new(dice.pick(&SERVICES)), dice.once_in(2));
-                if on {
-                    state.services.insert(name.clone());
-                } else {
-                    state.services.remove(&name);
-                }
-                self.services.entry(name).or_default().insert(on);
+                // natd has it started.
+                let name = ServiceName::new(dice.pick(&SERVICES));
+                state.services.remove(&name);
+                self.services.entry(name).or_default().insert(false);
             }
             _ if dice.once_in(2) => {
                 // The link goes, and with it what the kernel has of it.
@@ -87,8 +86,8 @@ impl Owner {
         for key in SYSCTLS.iter().map(|key| SysctlKey::global(key)) {
             let own = &mut self.sysctls;
             state.sysctls.entry(key).or_insert_with_key(|key| {
-                own.entry(key.clone()).or_default().insert("0".to_owned());
-                "0".to_owned()
+                own.entry(key.clone()).or_default().insert("9".to_owned());
+                "9".to_owned()
             });
         }
     }
@@ -113,7 +112,7 @@ impl Owner {
         let (path, form) = dice.pick(&places());
         if form == Form::Whole {
             if let Some((content, _)) = state.files.get_mut(&path) {
-                let cut = dice.below(content.len());
+                let cut = dice.below(content.len().max(1));
                 match dice.below(4) {
                     0 => drop(state.files.remove(&path)),
                     1 => content.clear(),
@@ -124,7 +123,7 @@ impl Owner {
                     _ => {
                         let length = content.len();
                         content.truncate(cut);
-                        content.extend(std::iter::repeat_n('\0', length - cut));
+                        content.extend(std::iter::repeat_n('\0', length.saturating_sub(cut)));
                     }
                 }
             }
