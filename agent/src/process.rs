@@ -65,6 +65,8 @@ impl Program {
     pub async fn run(&self, doing: &str, args: &[&str], stdin: Option<&str>) -> Result<Output> {
         let mut child = Command::new(&self.path)
             .args(args)
+            // What it prints is read: in the words that it was written with.
+            .env("LC_ALL", "C")
             .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -80,7 +80,7 @@ pub async fn gateway(config: Config, root: &Path) -> Result<Gateway, Obstacle> {
         egress: Arc::new(TcpEgress::new(EGRESS_DEADLINE)),
         canary: Arc::new(TunCanary::new(EGRESS_DEADLINE)),
         boot: Arc::new(HostAtBoot::new(root)),
-        neighbours: neighbours(),
+        neighbours: neighbours(root),
     };
     Ok(Gateway::new(config, host, provider, firewall))
 }

@@ -283,7 +283,8 @@ pub trait NeighbouringFirewall: Send + Sync {
     fn who(&self) -> Neighbour;
 
     /// Whether it is there to let anything through: it runs, or what it has put into the kernel is in
-    /// force without it.
+    /// force without it. So is one that is stopped, if it has something of natd's: that stays where it is
+    /// until it is started again, or natd is done with it.
     ///
     /// # Errors
     /// `Denied`, `Unreachable` if that can't be found out. A program that isn't installed is no error.

@@ -18,7 +18,9 @@ use crate::{
     ruleset::{Family, Ports, Protocol, Ruleset, RulesetDigest},
 };
 
+pub mod firewalld;
 mod obstacle;
+pub mod ufw;
 
 pub use obstacle::{ADVISED, Obstacle, advice};
 

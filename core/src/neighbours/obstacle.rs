@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Neighbour, Passage};
+use super::{Neighbour, Passage, firewalld, ufw};
 use crate::{
     canary::{Rule, is_of_iptables},
     ruleset::{DOCKER_USER, Family},
@@ -46,7 +46,8 @@ impl Obstacle {
     #[must_use]
     pub fn way_by(&self, passage: &Passage) -> Option<String> {
         let Rule { family, table, chain, owner, .. } = &self.rule;
-        let is_dockers = owner.as_ref().is_some_and(|owner| owner.contains("Docker"));
+        let is_of = |who: &str| owner.as_ref().is_some_and(|owner| owner.contains(who));
+        let is_dockers = is_of("Docker");
         let families: BTreeSet<Family> = match family.as_str() {
             "ip" => [Family::V4].into(),
             "ip6" => [Family::V6].into(),
@@ -54,7 +55,11 @@ impl Obstacle {
             _ => return None,
         };
         let families = passage.families().intersection(&families).copied().collect::<Vec<_>>();
-        let lines: Vec<String> = if is_of_iptables(family, table, chain) {
+        let lines: Vec<String> = if is_of("ufw") && !is_dockers {
+            ufw::commands(passage)
+        } else if is_of("firewalld") && !is_dockers {
+            firewalld::commands(passage)
+        } else if is_of_iptables(family, table, chain) {
             if table != "filter" {
                 return None;
             }
@@ -177,6 +182,10 @@ mod tests {
         );
         let legacy = Obstacle { legacy: true, ..obstacle("ip", "filter", "FORWARD", None) };
         assert!(way(legacy).starts_with("iptables-legacy -I FORWARD -i eth1 -o eth0 "));
+        let ufws = way(obstacle("ip", "filter", "FORWARD", Some("iptables, probably ufw")));
+        assert!(ufws.starts_with("ufw route allow in on eth1 out on eth0 from 10.10.2.0/24 && "));
+        let firewallds = way(obstacle("inet", "firewalld", "filter_FORWARD", Some("firewalld")));
+        assert!(firewallds.starts_with("firewall-cmd ") && firewallds.ends_with(" --reload"));
         // Where natd has no say, and where there is nothing of natd's.
         assert_eq!(obstacle("netdev", "mine", "in", None).way_by(&passage()), None);
         assert_eq!(obstacle("ip6", "mine", "forward", None).way_by(&passage()), None);
