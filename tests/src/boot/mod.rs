@@ -7,9 +7,11 @@
 //! - [`bare`]: the tree without systemd, whose scripts are run by hand.
 //! - [`machine`]: the tree, booted, driven and cut off from power.
 //! - [`neighbours`]: the tree with ufw, firewalld and Docker.
+//! - [`theirs`]: what others have in its firewall.
 //! - [`wires`]: client and internet, and a stream of datagrams between them that misses nothing.
 
 pub mod bare;
 pub mod machine;
 pub mod neighbours;
+pub mod theirs;
 pub mod wires;

@@ -1,6 +1,6 @@
 //! Client and internet on both sides of a machine, and a stream of datagrams between them that misses nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -33,6 +33,12 @@ const ECHO_IPV6: SocketAddr = SocketAddr::new(IpAddr::V6(INTERNET_IPV6), 7);
 /// What a machine has its credentials from.
 const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
 const WEB: SocketAddr = SocketAddr::new(IpAddr::V4(INTERNET), 80);
+/// Where the client takes TCP connections.
+const SERVED_INSIDE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 443);
+/// The machine's address outside, unless a test gives it another one.
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 10);
+/// How long a connection from outside may take.
+const CONNECTING: Duration = Duration::from_secs(2);
 
 /// How long a thread takes at most to notice that it should end.
 const TURN: Duration = Duration::from_millis(20);
@@ -55,7 +61,7 @@ pub struct Wires {
     machine: Option<Namespace>,
     seen: Seen,
     seen_ipv6: Seen,
-    listeners: [Arc<TcpListener>; 2],
+    listeners: [Arc<TcpListener>; 3],
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -82,7 +88,11 @@ impl Wires {
             ("net.ipv4.conf.all.rp_filter", "0"),
             ("net.ipv4.conf.default.rp_filter", "0"),
         ])?;
-        let listeners = [Arc::new(internet.listen(WEB)?), Arc::new(internet.listen(METADATA)?)];
+        let listeners = [
+            Arc::new(internet.listen(WEB)?),
+            Arc::new(internet.listen(METADATA)?),
+            Arc::new(client.listen(SERVED_INSIDE)?),
+        ];
         let stop = Arc::new(AtomicBool::new(false));
         let (seen, seen_ipv6) = (Seen::default(), Seen::default());
         let accept = |listener: &Arc<TcpListener>| {
@@ -142,6 +152,15 @@ impl Wires {
     /// Whether it can to the metadata service, which tells the machine its credentials.
     pub fn client_gets_at_metadata(&self) -> bool {
         self.client.connect(METADATA, CONNECT).is_ok()
+    }
+
+    /// Whether somebody outside who connects to that port of the machine gets an answer: where it is forwarded, of the
+    /// client's port 443.
+    pub fn reaches_inside(&self, port: u16) -> Result<bool> {
+        Ok(self
+            .internet
+            .run(|| TcpStream::connect_timeout(&(OUTSIDE, port).into(), CONNECTING))?
+            .is_ok())
     }
 
     /// Forgets what was seen outside, and begins to send datagrams from the client, whether or not anything carries
