@@ -64,6 +64,8 @@ fn facts(egress: &InterfaceName, firewall: FirewallKind, blocks: Blocks) -> Fact
         forwards_ipv6_by_interface: true,
         advertised: BTreeSet::new(),
         listening: BTreeSet::from([22, 9750]),
+        neighbours: BTreeSet::new(),
+        obstacles: Vec::new(),
         boot: Boot::default(),
         memory: Some(4 << 30),
         cloud: None,
