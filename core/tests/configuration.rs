@@ -264,4 +264,7 @@ fn a_secret_is_not_told_where_its_line_or_its_form_is_wrong() {
     let digits =
         reason(&[("natd.toml", "provider = \"huawei\"\n[huawei]\nsecret_key = 1234567\n")]);
     assert_eq!(digits, "/etc/natd/natd.toml: huawei.secret_key: is not a string");
+
+    let other = reason(&[("natd.yaml", "provider = \"huawei\" and secret_key = \"hunter2\"\n")]);
+    assert_eq!(other, "/etc/natd/natd.yaml: invalid type: string …, expected a map");
 }

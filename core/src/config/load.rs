@@ -262,7 +262,21 @@ fn what(error: &figment::Error) -> String {
         }
         Kind::InvalidType(found, expected) => format!("{found} is not {}", form(expected)),
         // The parsers of TOML, YAML and JSON tell the line.
-        other => without_excerpt(&other.to_string()),
+        other
+            if error.path.iter().all(|name| !secret::is_named_by(name))
+                && !error.path.is_empty() =>
+        {
+            without_excerpt(&other.to_string())
+        }
+        other => without_quoted(&without_excerpt(&other.to_string())),
+    }
+}
+
+/// A file as a whole may be taken for one string, such as TOML that is called YAML.
+fn without_quoted(told: &str) -> String {
+    match (told.split_once('"'), told.rsplit_once('"')) {
+        (Some((before, _)), Some((_, behind))) => format!("{before}…{behind}"),
+        _ => told.to_owned(),
     }
 }
 
