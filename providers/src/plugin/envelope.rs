@@ -141,7 +141,11 @@ impl Answer {
             (Some(result), None) => Ok(Self { id, outcome: Ok(result) }),
             (None, Some(error)) => match serde_json::from_value(error) {
                 Ok(error) => Ok(Self { id, outcome: Err(error) }),
-                Err(why) => Err(format!("an error that doesn't fit the protocol ({why})")),
+                // It repeats words of the plugin's.
+                Err(why) => {
+                    let why = shortened(&why.to_string());
+                    Err(format!("an error that doesn't fit the protocol ({why})"))
+                }
             },
             _ => Err("an answer that has not just one of result and error".to_owned()),
         }
