@@ -26,6 +26,11 @@ if [ $# -eq 0 ]; then
 fi
 RUSTC_WRAPPER=$PWD/rustc.sh
 export RUSTC_WRAPPER
+# The clouds' clients read the system's certificates for each input: one is read quicker than 140.
+mkdir -p "$TARGETS"
+awk '{ print } /END CERTIFICATE/ { exit }' /etc/ssl/certs/ca-certificates.crt >"$TARGETS/one.pem"
+SSL_CERT_FILE=$TARGETS/one.pem
+export SSL_CERT_FILE
 
 failed=
 for target; do

@@ -131,7 +131,9 @@ fn secrets(layers: &BTreeMap<&str, &[u8]>) -> Vec<String> {
 fn words_behind(line: &str) -> Vec<String> {
     let line = line.trim_start_matches([' ', '\t', '"', '\'', '{', '-']);
     let behind = KEYS.iter().find_map(|key| line.strip_prefix(key)).unwrap_or_default();
-    behind.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_owned).collect()
+    let words = behind.split(|c: char| !c.is_ascii_alphanumeric());
+    // No word of a language, which may be in a message by itself.
+    words.filter(|word| word.contains(|c: char| c.is_ascii_digit())).map(str::to_owned).collect()
 }
 
 fn variables(text: &str) -> Vec<(String, String)> {
@@ -144,7 +146,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        let folder = format!("natd-fuzz-configuration-{}", std::process::id());
+        let folder = format!("natd-fuzz-layers-{}", std::process::id());
         let root = std::env::temp_dir().join(folder);
         fs::remove_dir_all(&root).ok();
         Self(root)
