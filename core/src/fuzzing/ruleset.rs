@@ -69,7 +69,6 @@ fn facts(egress: &InterfaceName, firewall: FirewallKind, blocks: Blocks) -> Fact
         boot: Boot::default(),
         memory: Some(4 << 30),
         cloud: None,
-        neighbours: BTreeSet::new(),
     }
 }
 
