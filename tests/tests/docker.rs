@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use natd_tests::boot::machine::Machine;
-use natd_tests::boot::neighbours::Theirs;
+use natd_tests::boot::theirs::Theirs;
 use natd_tests::lab::back_end::BackEnd;
 use natd_tests::on_every_back_end;
 use natd_tests::wait::until;
@@ -83,7 +83,7 @@ fn clients_pass_and_containers_keep_their_ways(back_end: BackEnd) -> Result<()> 
     let machine = machine(back_end, "pass", true)?;
     machine.sh("tar -C /usr -c bin/busybox | docker import - box")?;
     container_keeps_its_ways(&machine)?;
-    let (saved, theirs) = (machine.sh(SAVED)?, Theirs::of(&machine)?);
+    let (saved, theirs) = (machine.sh(SAVED)?, Theirs::on(&machine)?);
 
     let plan = machine.natd_ends(0, &["plan"])?;
     ensure!(plan.stdout.contains("have Docker let natd's traffic through"), "{plan:#?}");
@@ -133,7 +133,7 @@ fn what_docker_or_its_owner_does_is_made_good_at_once(back_end: BackEnd) -> Resu
             machine.sh(loss)?;
             let new = machine.wires().stream()?;
             ensure!(new.goes_on_within_a_moment().is_err(), "nothing was lost by {loss}");
-            Ok((new, Theirs::of(&machine)?))
+            Ok((new, Theirs::on(&machine)?))
         })?;
         new.goes_on(10).with_context(|| format!("a flow begun after {loss}"))?;
         stream.goes_on(10)?;
@@ -158,16 +158,11 @@ fn check(machine: &Machine, code: i32, name: &str) -> Result<String> {
 
 fn what_is_in_the_way_is_named_with_what_to_type(back_end: BackEnd) -> Result<()> {
     let machine = machine(back_end, "report", true)?;
-    let (saved, theirs) = (machine.sh(SAVED)?, Theirs::of(&machine)?);
+    let (saved, theirs) = (machine.sh(SAVED)?, Theirs::on(&machine)?);
     let plan = machine.natd_ends(0, &["plan"])?;
     ensure!(plan.stdout.contains("chain FORWARD in table ip filter drops whatever"), "{plan:#?}");
     ensure!(!plan.stdout.contains("have Docker"), "{plan:#?}");
-    let plan: Value =
-        serde_json::from_str(&machine.natd_ends(0, &["plan", "--output", "json"])?.stdout)?;
-    let warnings = plan["warnings"].as_array().context("warnings")?;
-    let warning = warnings.iter().find(|warning| warning["code"] == "in-the-way");
-    let warning = warning.and_then(|warning| warning["message"].as_str()).context("the warning")?;
-    let (_, to_type) = warning.split_once("type: ").context("what to type")?;
+    let (warning, to_type) = machine.in_the_way()?;
     ensure!(warning.contains("Docker"), "{warning}");
 
     machine.natd(&["apply"])?;
@@ -182,7 +177,7 @@ fn what_is_in_the_way_is_named_with_what_to_type(back_end: BackEnd) -> Result<()
         ensure!(said.contains("FORWARD"), "{said}");
     }
 
-    machine.sh(to_type)?;
+    machine.sh(&to_type)?;
     ensure!(machine.wires().client_gets_out(), "what was typed doesn't do");
     ensure!(!machine.wires().client_gets_at_metadata(), "a client gets at the metadata service");
     ensure!(check(&machine, 0, "canary: firewalls")?.starts_with("\"ok\""), "the canary is lost");

@@ -74,7 +74,7 @@ fn traffic_passes_firewalld() -> Result<()> {
     let before = (Theirs::on(&machine)?, files_of_firewalld(&machine)?);
     let again = machine.natd_ends(0, &["apply"])?;
     ensure!(!again.stdout.contains('✓'), "the second run did something: {again:#?}");
-    before.0.are_untouched(&machine)?;
+    before.0.are_all_there(&machine)?;
     ensure!(files_of_firewalld(&machine)? == before.1, "the second run has changed files");
 
     machine.natd_ends(0, &["down"])?;
@@ -98,7 +98,7 @@ fn with_rules_of_iptables_it_is_not_reloaded_by_natd() -> Result<()> {
         let before = Theirs::on(&machine)?;
         let run = machine.natd_ends(1, &["apply"])?;
         ensure!(run.stdout.contains("rules of iptables, which a reload removes"), "{run:#?}");
-        before.are_untouched(&machine)?;
+        before.are_all_there(&machine)?;
         // As it says; natd's own come back by the next tick, which is this.
         machine.sh("firewall-cmd --reload")?;
         machine.natd_ends(0, &["apply"])?;
@@ -106,7 +106,7 @@ fn with_rules_of_iptables_it_is_not_reloaded_by_natd() -> Result<()> {
         machine.sh(theirs)?;
         let before = Theirs::on(&machine)?;
         machine.natd_ends(0, &["down"])?;
-        before.are_untouched(&machine)?;
+        before.are_all_there(&machine)?;
         ensure!(!machine.sh("nft list ruleset")?.contains("policy_natd"), "natd's rules are left");
         ensure!(files_of_firewalld(&machine)? == files, "firewalld's files are not as they were");
     }
@@ -145,7 +145,7 @@ fn it_comes_back_whatever_firewalld_does() -> Result<()> {
         let theirs = Theirs::on(&machine)?;
         stream.goes_on(5).with_context(|| format!("after {command}"))?;
         is_served(&machine).with_context(|| format!("after {command}"))?;
-        theirs.are_untouched(&machine).with_context(|| format!("after {command}"))?;
+        theirs.are_all_there(&machine).with_context(|| format!("after {command}"))?;
     }
     drop(stream);
     // natd's policy is gone, and a flow begins before natd has seen that.
@@ -178,7 +178,7 @@ fn it_passes_between_the_zones_of_its_interfaces() -> Result<()> {
     let theirs = Theirs::on(&machine)?;
     machine.natd_ends(0, &["apply"])?;
     is_served(&machine)?;
-    theirs.are_untouched(&machine)?;
+    theirs.are_all_there(&machine)?;
     ensure!(machine.sh("firewall-cmd --zone=dmz --query-service=http")?.contains("yes"));
     machine.sh("firewall-cmd --reload")?;
     machine.natd_ends(0, &["apply"])?;
@@ -190,13 +190,13 @@ fn it_passes_between_the_zones_of_its_interfaces() -> Result<()> {
     let (files, theirs) = (files_of_firewalld(&machine)?, Theirs::on(&machine)?);
     machine.natd_ends(0, &["apply"])?;
     is_served(&machine)?;
-    theirs.are_untouched(&machine)?;
+    theirs.are_all_there(&machine)?;
     ensure!(files_of_firewalld(&machine)? == files, "natd has asked for what is given");
     ensure!(
         machine.natd_ends(0, &["verify"])?.stdout.contains("firewalld lets natd's traffic through")
     );
     machine.natd_ends(0, &["down"])?;
-    theirs.are_untouched(&machine)
+    theirs.are_all_there(&machine)
 }
 
 /// What is set until the next reload only would be lost by one.
@@ -216,7 +216,7 @@ fn what_is_not_saved_is_not_lost() -> Result<()> {
         let run = machine.natd_ends(1, &["apply"])?;
         let words = "what there is now would not be the same then: ";
         ensure!(run.stdout.contains(words), "{unsaved}: {run:#?}");
-        theirs.are_untouched(&machine)?;
+        theirs.are_all_there(&machine)?;
         let line = firewalls(&machine, 1)?;
         ensure!(line.contains("dropped by firewalld"), "{line}");
         // As it says.
@@ -233,10 +233,10 @@ fn what_is_not_saved_is_not_lost() -> Result<()> {
     machine.natd_ends(0, &["down"])?;
     ensure!(!machine.sh("nft list ruleset")?.contains("policy_natd"), "natd's rules are left");
     ensure!(machine.sh("firewall-cmd --zone=dmz --query-service=http")?.contains("yes"));
-    theirs.are_untouched(&machine)?;
+    theirs.are_all_there(&machine)?;
     machine.natd_ends(0, &["apply"])?;
     is_served(&machine)?;
-    theirs.are_untouched(&machine)
+    theirs.are_all_there(&machine)
 }
 
 #[test]
@@ -251,13 +251,28 @@ fn left_alone_it_is_named() -> Result<()> {
             && line.contains("chain filter_FWD_public in table inet firewalld"),
         "{line}"
     );
-    rules.are_untouched(&machine)?;
+    rules.are_all_there(&machine)?;
     ensure!(files_of_firewalld(&machine)? == files, "natd has changed firewalld's files");
+    let (warning, to_type) = machine.in_the_way()?;
+    ensure!(warning.contains("firewalld") && to_type.starts_with("firewall-cmd "), "{warning}");
+    for command in ["verify", "status"] {
+        let run = machine.natd_ends(1, &[command])?;
+        ensure!(run.stdout.contains(&format!("type: {to_type}")), "{run:#?}");
+    }
 
     machine.sh("firewall-cmd --panic-on")?;
     let line = firewalls(&machine, 1)?;
     ensure!(line.contains("dropped by firewalld: "), "{line}");
     machine.sh("firewall-cmd --panic-off")?;
+    machine.sh(&to_type)?;
+    ensure!(firewalls(&machine, 0)?.contains("✓"), "what was typed doesn't do");
+    is_served(&machine)?;
+    // It is the operator's, who takes it away again.
+    machine.natd_ends(0, &["down"])?;
+    let policies = machine.sh("firewall-cmd --get-policies")?;
+    ensure!(policies.contains("nat-clients"), "it is gone: {policies}");
+    machine.sh("firewall-cmd --permanent --delete-policy=nat-clients && firewall-cmd --reload")?;
+    machine.natd_ends(0, &["apply"])?;
     // Nor is it the owner of what iptables has, but where it works with that.
     machine.sh("sed -i s/FirewallBackend=nftables/FirewallBackend=iptables/ /etc/firewalld/firewalld.conf; systemctl restart firewalld; until iptables -S FWD_public >/dev/null 2>&1; do sleep 0.1; done")?;
     let line = firewalls(&machine, 1)?;

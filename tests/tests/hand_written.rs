@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use natd_tests::boot::machine::Machine;
-use natd_tests::boot::neighbours::Theirs;
-use serde_json::Value;
+use natd_tests::boot::theirs::Theirs;
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 10);
 
@@ -55,18 +54,6 @@ fn machine(firewall: &str, ruleset: &str, load: &str) -> Result<Machine> {
     Ok(machine)
 }
 
-/// What `natd plan` says is in the way, and what it says to type against that.
-fn in_the_way(machine: &Machine) -> Result<(String, String)> {
-    let run = machine.natd_ends(0, &["plan", "--output", "json"])?;
-    let plan: Value = serde_json::from_str(&run.stdout)?;
-    let warnings = plan["warnings"].as_array().context("warnings")?;
-    let warning = warnings.iter().find(|warning| warning["code"] == "in-the-way");
-    let warning = warning.and_then(|warning| warning["message"].as_str());
-    let warning = warning.with_context(|| format!("nothing is in the way: {run:#?}"))?;
-    let (_, to_type) = warning.split_once("type: ").context("what to type")?;
-    Ok((warning.to_owned(), to_type.to_owned()))
-}
-
 fn is_served(machine: &Machine) -> Result<()> {
     let stream = machine.wires().stream()?;
     stream.goes_on(10)?;
@@ -76,9 +63,9 @@ fn is_served(machine: &Machine) -> Result<()> {
 
 /// natd names that rule before and after it has done all that it can, and what it says to type helps.
 fn is_named_and_what_is_typed_helps(machine: &Machine, rule: &str, lost: &str) -> Result<()> {
-    let (warning, to_type) = in_the_way(machine)?;
+    let (warning, to_type) = machine.in_the_way()?;
     ensure!(warning.contains(rule), "{warning}");
-    let theirs = Theirs::of(machine)?;
+    let theirs = Theirs::on(machine)?;
     machine.natd(&["apply"])?;
     ensure!(!machine.wires().client_gets_out(), "nothing is in the way");
     for command in ["verify", "status"] {
@@ -157,7 +144,7 @@ fn a_reload_that_flushes_everything_is_made_good_at_once() -> Result<()> {
             let _unanswered = new.goes_on_within_a_moment();
             let seen = new.sources();
             ensure!(seen.iter().any(|source| *source != ADDRESS), "not untranslated: {seen:?}");
-            Ok((new, Theirs::of(&machine)?))
+            Ok((new, Theirs::on(&machine)?))
         })?;
         steady.goes_on(10)?;
         drop(steady);

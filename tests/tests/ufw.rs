@@ -81,9 +81,9 @@ fn traffic_passes_ufw_and_nothing_of_it_is_touched() -> Result<()> {
         let (rules, files) = (Theirs::on(&machine)?, files_of_ufw(&machine)?);
         let run = machine.natd_ends(0, &["apply"])?;
         ensure!(run.stdout.contains("have ufw let natd's traffic through"), "{run:#?}");
-        rules.are_untouched(&machine)?;
+        rules.are_all_there(&machine)?;
         is_served(&machine)?;
-        rules.are_untouched(&machine)?;
+        rules.are_all_there(&machine)?;
         ensure!(firewalls(&machine, 0)?.contains("none drops it"));
         let added = machine.sh("ufw show added")?;
         ensure!(added.contains("from 10.10.2.0/24 comment 'natd:"), "{added}");
@@ -91,7 +91,7 @@ fn traffic_passes_ufw_and_nothing_of_it_is_touched() -> Result<()> {
         let before = (Theirs::on(&machine)?, machine.files()?);
         let again = machine.natd_ends(0, &["apply"])?;
         ensure!(!again.stdout.contains('✓'), "the second run did something: {again:#?}");
-        before.0.are_untouched(&machine)?;
+        before.0.are_all_there(&machine)?;
         ensure!(machine.files()? == before.1, "the second run has changed files");
 
         machine.natd_ends(0, &["down"])?;
@@ -127,7 +127,7 @@ fn it_comes_back_whatever_ufw_does() -> Result<()> {
         let theirs = Theirs::on(&machine)?;
         until_it_verifies(&machine).with_context(|| format!("after {command}"))?;
         is_served(&machine).with_context(|| format!("after {command}"))?;
-        theirs.are_untouched(&machine).with_context(|| format!("after {command}"))?;
+        theirs.are_all_there(&machine).with_context(|| format!("after {command}"))?;
     }
     drop(stream);
     // Everything that was added is gone, and a flow begins before natd has seen it.
@@ -139,7 +139,7 @@ fn it_comes_back_whatever_ufw_does() -> Result<()> {
     machine.sh("systemctl kill -s CONT natd")?;
     stream.goes_on(5)?;
     until_it_verifies(&machine)?;
-    theirs.are_untouched(&machine)?;
+    theirs.are_all_there(&machine)?;
     is_served(&machine)
 }
 
@@ -245,7 +245,20 @@ fn left_alone_it_is_named() -> Result<()> {
             && line.contains("dropped by iptables, probably ufw: the policy of chain FORWARD"),
         "{line}"
     );
-    rules.are_untouched(&machine)?;
+    rules.are_all_there(&machine)?;
     ensure!(files_of_ufw(&machine)? == files, "natd has changed ufw's files");
+
+    let (warning, to_type) = machine.in_the_way()?;
+    ensure!(warning.contains("ufw") && to_type.starts_with("ufw route allow "), "{warning}");
+    for command in ["verify", "status"] {
+        let run = machine.natd_ends(1, &[command])?;
+        ensure!(run.stdout.contains(&format!("type: {to_type}")), "{run:#?}");
+    }
+    machine.sh(&to_type)?;
+    ensure!(firewalls(&machine, 0)?.contains("✓"), "what was typed doesn't do");
+    is_served(&machine)?;
+    // It is the operator's.
+    machine.natd_ends(0, &["down"])?;
+    ensure!(machine.sh("ufw show added")?.contains("ufw route allow in on"), "it is gone");
     Ok(())
 }

@@ -47,7 +47,7 @@ const CHAIN_V6: &str = "ufw6-user-forward";
 #[derive(Debug, Clone)]
 pub struct Ufw {
     root: PathBuf,
-    ufw: Program,
+    command: Program,
     iptables: Program,
     ip6tables: Program,
 }
@@ -71,7 +71,7 @@ impl Ufw {
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            ufw: Program::new("ufw", "ufw", DEADLINE),
+            command: Program::new("ufw", "ufw", DEADLINE),
             iptables: Program::new("iptables", "iptables", DEADLINE),
             ip6tables: Program::new("ip6tables", "iptables", DEADLINE),
         }
@@ -126,7 +126,7 @@ impl Ufw {
     }
 
     async fn rules(&self, doing: &str) -> Result<Vec<RouteRule>> {
-        let added = self.ufw.run(doing, &["show", "added"], None).await?;
+        let added = self.command.run(doing, &["show", "added"], None).await?;
         Ok(parse(&added.success(doing)?))
     }
 
@@ -135,7 +135,7 @@ impl Ufw {
         let mut args = vec!["route", "allow"];
         args.extend(wanted.words());
         args.extend(["comment", &mark]);
-        self.ufw.run(OPENING, &args, None).await?.success(OPENING).map(drop)
+        self.command.run(OPENING, &args, None).await?.success(OPENING).map(drop)
     }
 
     /// Takes exactly that rule away: with another comment, ufw finds none. It loads its other rules anew
@@ -144,7 +144,7 @@ impl Ufw {
         let mut args = vec!["route", "delete", "allow"];
         args.extend(rule.matches.words());
         args.extend(["comment", rule.comment.as_deref().unwrap_or_default()]);
-        self.ufw.run(doing, &args, None).await?.success(doing).map(drop)
+        self.command.run(doing, &args, None).await?.success(doing).map(drop)
     }
 }
 

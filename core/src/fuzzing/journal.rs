@@ -36,6 +36,7 @@ pub fn journal(input: &[u8]) {
         assert_eq!(fs::read(&aside).ok().as_deref(), Some(input), "what was there is not kept");
         let mut fresh = Journal::default();
         fresh.instance.clone_from(&here);
+        fresh.predecessor = Some(aside);
         assert_eq!(opened.journal, fresh, "something is used of what isn't understood");
     }
     fs::remove_dir_all(&root).ok();

@@ -21,36 +21,33 @@ pub fn metadata(input: &[u8]) {
     let (cloud, _) = head(input);
     serve(input, "", false, async |server| {
         let url = Some(server.url.clone());
-        let error = match cloud {
-            b"openstack" => {
-                let environment = openstack::Environment {
-                    variables: [
-                        ("OS_AUTH_URL".to_owned(), server.url.clone()),
-                        ("OS_USERNAME".to_owned(), "natd".to_owned()),
-                        ("OS_PASSWORD".to_owned(), SECRET.to_owned()),
-                        ("OS_PROJECT_NAME".to_owned(), "lab".to_owned()),
-                    ]
-                    .into(),
-                    folders: Vec::new(),
-                };
-                let options =
-                    config::Openstack { metadata_endpoint: url, ..config::Openstack::default() };
-                openstack::Openstack::connect_with(options, environment, HASTY).await.err()
-            }
-            _ => {
-                let options = config::Huawei {
-                    endpoint: url.clone(),
-                    iam_endpoint: url.clone(),
-                    metadata_endpoint: url,
-                    ..config::Huawei::default()
-                };
-                let service = config::Service::default();
-                let connected =
-                    Huawei::connect_with(options, &service, &Environment::default(), HASTY).await;
-                match connected {
-                    Ok(huawei) => huawei.instance().await.err(),
-                    Err(error) => Some(error),
-                }
+        let error = if cloud == b"openstack" {
+            let environment = openstack::Environment {
+                variables: [
+                    ("OS_AUTH_URL".to_owned(), server.url.clone()),
+                    ("OS_USERNAME".to_owned(), "natd".to_owned()),
+                    ("OS_PASSWORD".to_owned(), SECRET.to_owned()),
+                    ("OS_PROJECT_NAME".to_owned(), "lab".to_owned()),
+                ]
+                .into(),
+                folders: Vec::new(),
+            };
+            let options =
+                config::Openstack { metadata_endpoint: url, ..config::Openstack::default() };
+            openstack::Openstack::connect_with(options, environment, HASTY).await.err()
+        } else {
+            let options = config::Huawei {
+                endpoint: url.clone(),
+                iam_endpoint: url.clone(),
+                metadata_endpoint: url,
+                ..config::Huawei::default()
+            };
+            let service = config::Service::default();
+            let connected =
+                Huawei::connect_with(options, &service, &Environment::default(), HASTY).await;
+            match connected {
+                Ok(huawei) => huawei.instance().await.err(),
+                Err(error) => Some(error),
             }
         };
         error.iter().for_each(told);

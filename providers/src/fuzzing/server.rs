@@ -26,7 +26,7 @@ const MOST_BYTES: usize = 1 << 20;
 const MOST_REQUESTS: usize = 20_000;
 
 /// What becomes of a target that hangs: far more than all deadlines of `HASTY` together.
-const HANGS: Duration = Duration::from_secs(60);
+const HANGS: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone)]
 struct Canned {

@@ -39,7 +39,7 @@ pub(crate) fn iptables_save(input: &[u8]) {
     let has_own = |table: &Table| table.own().next().is_some() || table.jumps().next().is_some();
     assert_eq!(loaded.is_some(), families.iter().flat_map(Tables::values).any(has_own));
     if let Some(loaded) = loaded {
-        let lines = input.iter().filter(|byte| **byte == b'\n').count();
+        let lines = input.split(|byte| *byte == b'\n').count() - 1;
         let told: usize = loaded.damage.iter().map(String::len).sum();
         assert!(loaded.damage.len() < 2 * lines + 40, "{} for {lines}", loaded.damage.len());
         assert!(told < 200 * (input.len() + 40), "{told} bytes for {}", input.len());
@@ -50,12 +50,14 @@ pub(crate) fn iptables_save(input: &[u8]) {
 }
 
 fn printed(tables: &Tables) -> String {
-    let table = |(name, Table { chains, rules }): (&String, &Table)| {
-        let chains: String = chains.iter().map(|chain| format!(":{chain} - [0:0]\n")).collect();
-        let rule = |Rule { chain, spec }: &Rule| format!("-A {chain} {spec}\n");
-        format!("*{name}\n{chains}{}COMMIT\n", rules.iter().map(rule).collect::<String>())
-    };
-    tables.iter().map(table).collect()
+    let mut lines = Vec::new();
+    for (name, Table { chains, rules }) in tables {
+        lines.push(format!("*{name}"));
+        lines.extend(chains.iter().map(|chain| format!(":{chain} - [0:0]")));
+        lines.extend(rules.iter().map(|Rule { chain, spec }| format!("-A {chain} {spec}")));
+        lines.push("COMMIT\n".to_owned());
+    }
+    lines.join("\n")
 }
 
 fn of_natds_alone(step: &Step, there: &Tables, wanted: &Tables) {
