@@ -148,13 +148,13 @@ fn nft_and_iptables_restore_take_whatever_is_rendered() {
             assert_eq!(refused("nft", &["-c", "-f", "-"], &nft).await, None, "{nft}");
             let rendering = ruleset.render_with(FirewallKind::Iptables, Blocks::Chains);
             for variant in ["nft", "legacy"] {
-                let test = ["--test", "--noflush"];
+                let dry_run = ["--test", "--noflush"];
                 let families =
                     [("iptables", Some(&rendering.text)), ("ip6tables", rendering.text6.as_ref())];
                 for (family, text) in families {
                     let Some(text) = text else { continue };
                     let program = format!("{family}-{variant}-restore");
-                    assert_eq!(refused(&program, &test, text).await, None, "{program}: {text}");
+                    assert_eq!(refused(&program, &dry_run, text).await, None, "{program}: {text}");
                 }
             }
         });
