@@ -117,7 +117,9 @@ pub fn commands(passage: &Passage) -> Vec<String> {
     let rules = rich_rules(passage).into_iter();
     let begin = [
         format!("{change} --new-policy=nat-clients"),
-        format!("{change} {of} --add-ingress-zone={ANY} --add-egress-zone={ANY}"),
+        // One of them at a time: firewall-cmd takes no two of these.
+        format!("{change} {of} --add-ingress-zone={ANY}"),
+        format!("{change} {of} --add-egress-zone={ANY}"),
     ];
     let rules = rules.map(|rule| format!("{change} {of} --add-rich-rule='{rule}'"));
     begin.into_iter().chain(rules).chain(["firewall-cmd --reload".to_owned()]).collect()
@@ -220,11 +222,11 @@ mod tests {
     #[test]
     fn commands_end_with_a_reload() {
         let commands = commands(&passage());
-        assert_eq!(commands.len(), 6);
+        assert_eq!(commands.len(), 7);
         assert_eq!(
-            commands[2],
+            commands[3],
             "firewall-cmd --permanent --policy=nat-clients --add-rich-rule='rule family=\"ipv4\" source address=\"10.10.2.0/24\" accept'"
         );
-        assert_eq!(commands[5], "firewall-cmd --reload");
+        assert_eq!(commands[6], "firewall-cmd --reload");
     }
 }

@@ -84,7 +84,11 @@ impl Theirs {
 
     /// The rules without handles, in the order of their letters: what a reload of theirs renews.
     pub fn texts(&self) -> Vec<String> {
-        let is_rule = |text: &str| !text.starts_with("chain ") && !text.starts_with("table ");
+        // Built-in chains of iptables stay in the kernel when they are empty.
+        let is_rule = |text: &str| {
+            text.contains("# handle ")
+                && !["chain ", "table "].iter().any(|head| text.starts_with(head))
+        };
         let rules = self.0.iter().filter(|rule| is_rule(&rule.text));
         let mut texts: Vec<String> = rules
             .map(|Rule { place, text, .. }| format!("{} {}", bare(place), bare(text)))
