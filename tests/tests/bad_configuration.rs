@@ -1,7 +1,7 @@
 //! A configuration that can't be used says where it is wrong, what is wrong and what would be right, on one screen, and
 //! ends with 64. It takes no root, no cloud and no network to be told so.
 
-#![allow(clippy::expect_used, reason = "a test says what it expects")]
+#![expect(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The JSON schema of the configuration says what natd says: of every example there is, and of what is written wrong.
 //! Python's `jsonschema` reads it, so that it is not natd alone who understands it.
 
-#![allow(clippy::expect_used, reason = "a test says what it expects")]
+#![expect(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::fs;
 use std::io::Write as _;

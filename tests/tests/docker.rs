@@ -1,9 +1,8 @@
 //! The real Docker daemon beside natd: the policy of its FORWARD is DROP, and natd's traffic passes by its chain for
 //! others, `DOCKER-USER`.
 
-use std::net::Ipv4Addr;
-
 use anyhow::{Context, Result, ensure};
+use natd_tests::boot::gateway::ADDRESS;
 use natd_tests::boot::machine::Machine;
 use natd_tests::boot::theirs::Theirs;
 use natd_tests::lab::back_end::BackEnd;
@@ -16,8 +15,6 @@ on_every_back_end!(
     what_docker_or_its_owner_does_is_made_good_at_once,
     what_is_in_the_way_is_named_with_what_to_type,
 );
-
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 10);
 
 /// What is in Docker's table, without what it has counted.
 const SAVED: &str = "iptables-save -t filter | grep -v '^#' | sed 's/ \\[.*//'";
@@ -61,14 +58,6 @@ fn machine(back_end: BackEnd, neighbours: &str, started: bool) -> Result<Machine
     Ok(machine)
 }
 
-/// Datagrams of a flow that begins now come through, translated.
-fn is_served(machine: &Machine) -> Result<()> {
-    let stream = machine.wires().stream()?;
-    stream.goes_on(10)?;
-    ensure!(stream.sources() == [ADDRESS], "seen outside: {:?}", stream.sources());
-    Ok(())
-}
-
 /// A container gets out, translated by Docker, since outside nobody knows the way to it; and to the metadata service.
 fn container_keeps_its_ways(machine: &Machine) -> Result<()> {
     for address in ["198.51.100.10", "169.254.169.254"] {
@@ -90,7 +79,7 @@ fn clients_pass_and_containers_keep_their_ways(back_end: BackEnd) -> Result<()> 
     ensure!(!plan.stdout.contains("drops whatever"), "{plan:#?}");
     ensure!(machine.sh(SAVED)? == saved, "natd plan has changed something");
     machine.natd_ends(0, &["apply"])?;
-    is_served(&machine)?;
+    machine.serves()?;
     ensure!(!machine.wires().client_gets_at_metadata(), "a client gets at the metadata service");
     container_keeps_its_ways(&machine)?;
     let again = machine.natd_ends(0, &["apply"])?;
@@ -110,18 +99,18 @@ fn clients_pass_and_containers_keep_their_ways(back_end: BackEnd) -> Result<()> 
 fn what_docker_or_its_owner_does_is_made_good_at_once(back_end: BackEnd) -> Result<()> {
     let machine = machine(back_end, "pass", false)?;
     machine.sh("systemctl start natd")?;
-    is_served(&machine)?;
+    machine.serves()?;
     // It comes when natd is there already, and natd hears of it.
     machine.sh("systemctl start docker")?;
     let is_passed = || machine.sh(SAVED).is_ok_and(|rules| rules.contains("-j NATD_PASS"));
     until("Docker is asked", is_passed);
-    is_served(&machine)?;
+    machine.serves()?;
 
     let stream = machine.wires().stream()?;
     stream.goes_on(10)?;
     machine.sh("systemctl restart docker")?;
     stream.goes_on(10)?;
-    is_served(&machine)?;
+    machine.serves()?;
     // Docker's jump is first now, natd's own rules come after.
     ensure!(!machine.wires().client_gets_at_metadata(), "a client gets at the metadata service");
 
@@ -197,7 +186,7 @@ fn what_others_have_in_that_chain_decides_first() -> Result<()> {
     let machine = machine(BackEnd::Nftables, "pass", true)?;
     machine.sh("iptables -I DOCKER-USER -s 10.10.2.101 -p tcp --dport 80 -j DROP")?;
     machine.natd_ends(0, &["apply"])?;
-    is_served(&machine)?;
+    machine.serves()?;
     ensure!(!machine.wires().client_gets_out(), "natd has passed by somebody's rule");
     machine.sh("iptables -D DOCKER-USER -s 10.10.2.101 -p tcp --dport 80 -j DROP")?;
     ensure!(machine.wires().client_gets_out(), "that rule wasn't it");
@@ -238,7 +227,7 @@ fn ipv6_passes_where_docker_filters_it() -> Result<()> {
     )?;
     let saved = machine.sh("ip6tables-save -t filter | grep -v '^#' | sed 's/ \\[.*//'")?;
     machine.natd_ends(0, &["apply"])?;
-    is_served(&machine)?;
+    machine.serves()?;
     let stream = machine.wires().stream_ipv6()?;
     stream.goes_on(10)?;
     // IPv6 is no longer asked for.
@@ -246,7 +235,7 @@ fn ipv6_passes_where_docker_filters_it() -> Result<()> {
     machine.natd_ends(0, &["apply"])?;
     let now = machine.sh("ip6tables-save -t filter | grep -v '^#' | sed 's/ \\[.*//'")?;
     ensure!(now == saved, "{now}");
-    is_served(&machine)
+    machine.serves()
 }
 
 /// Whether packets get through decides, not whether Docker could be asked.
@@ -256,7 +245,7 @@ fn docker_that_cannot_be_asked_is_told_of_and_no_more() -> Result<()> {
     machine.sh("iptables -P FORWARD ACCEPT; for f in iptables-nft-restore iptables-restore; do ln -sf /bin/false /usr/sbin/$f; done")?;
     let run = machine.natd(&["apply"])?;
     ensure!(run.stdout.contains("✗ could not have Docker let natd's traffic through"), "{run:#?}");
-    is_served(&machine)?;
+    machine.serves()?;
     let status = machine.natd_ends(0, &["status"])?;
     ensure!(status.stdout.starts_with("NAT works"), "{status:#?}");
     ensure!(

@@ -1,37 +1,11 @@
 //! natd beside the real firewalld, with packets.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use natd_tests::boot::gateway::configuration;
 use natd_tests::boot::machine::Machine;
 use natd_tests::boot::theirs::Theirs;
-
-/// How long it may take until what somebody has changed is mended.
-const HEALING: Duration = Duration::from_secs(30);
-
-fn configuration(firewall: &str, neighbours: &str) -> String {
-    format!(
-        "provider = \"none\"
-[nat]
-sources = [\"10.10.2.0/24\", \"fd00:10:2::/64\"]
-mode = \"masquerade\"
-firewall = \"{firewall}\"
-persist = \"none\"
-neighbours = \"{neighbours}\"
-[[nat.forward]]
-protocol = \"tcp\"
-port = 8443
-to = \"10.10.2.101:443\"
-[routes]
-interface = \"eth1\"
-[verify]
-targets = [\"198.51.100.10:80\"]
-interval = \"1s\"
-[service]
-interval = \"1s\"
-"
-    )
-}
 
 fn machine(firewall: &str, neighbours: &str) -> Result<Machine> {
     let mut machine = Machine::with_neighbours()?;
@@ -47,29 +21,14 @@ fn files_of_firewalld(machine: &Machine) -> Result<String> {
     machine.sh("cd /etc/firewalld; find . -type f -not -name '*.old' | sort | xargs sha256sum; find . -not -name '*.old' -printf '%p %m %u %g\n' | sort")
 }
 
-/// Clients' packets get out and answers back, by IPv4 and IPv6, and a forwarded port leads in.
-fn is_served(machine: &Machine) -> Result<()> {
-    machine.wires().stream()?.goes_on(5)?;
-    machine.wires().stream_ipv6()?.goes_on(5)?;
-    ensure!(machine.wires().reaches_inside(8443)?, "the forwarded port leads nowhere");
-    Ok(())
-}
-
-/// What `natd verify` says of the canary's way through the firewalls.
-fn firewalls(machine: &Machine, code: i32) -> Result<String> {
-    let run = machine.natd_ends(code, &["verify"])?;
-    let line = run.stdout.lines().find(|line| line.contains("canary: firewalls"));
-    Ok(line.with_context(|| format!("{run:#?}"))?.to_owned())
-}
-
 #[test]
 fn traffic_passes_firewalld() -> Result<()> {
     let machine = machine("nftables", "pass")?;
     let (rules, files) = (Theirs::on(&machine)?, files_of_firewalld(&machine)?);
     let run = machine.natd_ends(0, &["apply"])?;
     ensure!(run.stdout.contains("have firewalld let natd's traffic through"), "{run:#?}");
-    is_served(&machine)?;
-    ensure!(firewalls(&machine, 0)?.contains("none drops it"));
+    machine.serves_all()?;
+    ensure!(machine.firewalls(0)?.contains("none drops it"));
 
     let before = (Theirs::on(&machine)?, files_of_firewalld(&machine)?);
     let again = machine.natd_ends(0, &["apply"])?;
@@ -102,7 +61,7 @@ fn with_rules_of_iptables_it_is_not_reloaded_by_natd() -> Result<()> {
         // As it says; natd's own come back by the next tick, which is this.
         machine.sh("firewall-cmd --reload")?;
         machine.natd_ends(0, &["apply"])?;
-        is_served(&machine)?;
+        machine.serves_all()?;
         machine.sh(theirs)?;
         let before = Theirs::on(&machine)?;
         machine.natd_ends(0, &["down"])?;
@@ -113,23 +72,11 @@ fn with_rules_of_iptables_it_is_not_reloaded_by_natd() -> Result<()> {
     Ok(())
 }
 
-/// Waits until natd has had time to see and mend what there is, and tells of its errors if that takes too long.
-fn until_it_verifies(machine: &Machine) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let run = machine.natd(&["verify"])?;
-        if run.code == Some(0) && run.stdout.contains("firewalld lets natd's traffic through") {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < HEALING, "it is not mended: {run:#?}");
-    }
-}
-
 #[test]
 fn it_comes_back_whatever_firewalld_does() -> Result<()> {
     let machine = machine("nftables", "pass")?;
     machine.sh("systemd-run -q --unit=natd natd run")?;
-    until_it_verifies(&machine)?;
+    machine.comes_to_verify("firewalld")?;
     let stream = machine.wires().stream()?;
     for command in [
         "firewall-cmd --reload",
@@ -141,10 +88,10 @@ fn it_comes_back_whatever_firewalld_does() -> Result<()> {
         "firewall-cmd --reload",
     ] {
         machine.sh(command)?;
-        until_it_verifies(&machine).with_context(|| format!("after {command}"))?;
+        machine.comes_to_verify("firewalld").with_context(|| format!("after {command}"))?;
         let theirs = Theirs::on(&machine)?;
         stream.goes_on(5).with_context(|| format!("after {command}"))?;
-        is_served(&machine).with_context(|| format!("after {command}"))?;
+        machine.serves_all().with_context(|| format!("after {command}"))?;
         theirs.are_all_there(&machine).with_context(|| format!("after {command}"))?;
     }
     drop(stream);
@@ -154,9 +101,9 @@ fn it_comes_back_whatever_firewalld_does() -> Result<()> {
     std::thread::sleep(Duration::from_millis(200));
     ensure!(stream.sources().is_empty(), "nothing is in its way: {:?}", stream.sources());
     machine.sh("systemctl kill -s CONT natd")?;
-    until_it_verifies(&machine)?;
+    machine.comes_to_verify("firewalld")?;
     stream.goes_on(5)?;
-    is_served(&machine)
+    machine.serves_all()
 }
 
 /// Both zones are named, and in one zone nothing has to be asked for.
@@ -166,7 +113,7 @@ fn it_passes_between_the_zones_of_its_interfaces() -> Result<()> {
     machine.sh("firewall-cmd --permanent --zone=internal --add-interface=eth1; firewall-cmd --permanent --zone=external --add-interface=eth0; firewall-cmd --permanent --zone=external --remove-masquerade; firewall-cmd --reload")?;
     let files = files_of_firewalld(&machine)?;
     machine.natd_ends(0, &["apply"])?;
-    is_served(&machine)?;
+    machine.serves_all()?;
     let policy = machine.sh("cat /etc/firewalld/policies/natd.xml")?;
     ensure!(
         policy.contains("<ingress-zone name=\"internal\"/>")
@@ -177,19 +124,19 @@ fn it_passes_between_the_zones_of_its_interfaces() -> Result<()> {
     machine.sh("firewall-cmd --zone=internal --change-interface=eth0; firewall-cmd --zone=external --change-interface=eth1; firewall-cmd --zone=dmz --add-service=http")?;
     let theirs = Theirs::on(&machine)?;
     machine.natd_ends(0, &["apply"])?;
-    is_served(&machine)?;
+    machine.serves_all()?;
     theirs.are_all_there(&machine)?;
     ensure!(machine.sh("firewall-cmd --zone=dmz --query-service=http")?.contains("yes"));
     machine.sh("firewall-cmd --reload")?;
     machine.natd_ends(0, &["apply"])?;
-    is_served(&machine)?;
+    machine.serves_all()?;
     machine.natd_ends(0, &["down"])?;
     ensure!(files_of_firewalld(&machine)? == files, "firewalld's files are not as they were");
 
     machine.sh("firewall-cmd --permanent --zone=external --remove-interface=eth0; firewall-cmd --permanent --zone=internal --add-interface=eth0; firewall-cmd --reload")?;
     let (files, theirs) = (files_of_firewalld(&machine)?, Theirs::on(&machine)?);
     machine.natd_ends(0, &["apply"])?;
-    is_served(&machine)?;
+    machine.serves_all()?;
     theirs.are_all_there(&machine)?;
     ensure!(files_of_firewalld(&machine)? == files, "natd has asked for what is given");
     ensure!(
@@ -217,12 +164,12 @@ fn what_is_not_saved_is_not_lost() -> Result<()> {
         let words = "what there is now would not be the same then: ";
         ensure!(run.stdout.contains(words), "{unsaved}: {run:#?}");
         theirs.are_all_there(&machine)?;
-        let line = firewalls(&machine, 1)?;
+        let line = machine.firewalls(1)?;
         ensure!(line.contains("dropped by firewalld"), "{line}");
         // As it says.
         machine.sh("firewall-cmd --reload")?;
         machine.natd_ends(0, &["verify"])?;
-        is_served(&machine)?;
+        machine.serves_all()?;
         machine.natd_ends(0, &["down"])?;
         ensure!(!machine.sh("nft list ruleset")?.contains("policy_natd"), "natd's rules are left");
     }
@@ -235,7 +182,7 @@ fn what_is_not_saved_is_not_lost() -> Result<()> {
     ensure!(machine.sh("firewall-cmd --zone=dmz --query-service=http")?.contains("yes"));
     theirs.are_all_there(&machine)?;
     machine.natd_ends(0, &["apply"])?;
-    is_served(&machine)?;
+    machine.serves_all()?;
     theirs.are_all_there(&machine)
 }
 
@@ -244,7 +191,7 @@ fn left_alone_it_is_named() -> Result<()> {
     let machine = machine("nftables", "report")?;
     let (rules, files) = (Theirs::on(&machine)?, files_of_firewalld(&machine)?);
     machine.natd_ends(0, &["apply"])?;
-    let line = firewalls(&machine, 1)?;
+    let line = machine.firewalls(1)?;
     ensure!(
         line.contains("✗")
             && line.contains("dropped by firewalld: ")
@@ -261,12 +208,12 @@ fn left_alone_it_is_named() -> Result<()> {
     }
 
     machine.sh("firewall-cmd --panic-on")?;
-    let line = firewalls(&machine, 1)?;
+    let line = machine.firewalls(1)?;
     ensure!(line.contains("dropped by firewalld: "), "{line}");
     machine.sh("firewall-cmd --panic-off")?;
     machine.sh(&to_type)?;
-    ensure!(firewalls(&machine, 0)?.contains("✓"), "what was typed doesn't do");
-    is_served(&machine)?;
+    ensure!(machine.firewalls(0)?.contains("✓"), "what was typed doesn't do");
+    machine.serves_all()?;
     // It is the operator's, who takes it away again.
     machine.natd_ends(0, &["down"])?;
     let policies = machine.sh("firewall-cmd --get-policies")?;
@@ -275,7 +222,7 @@ fn left_alone_it_is_named() -> Result<()> {
     machine.natd_ends(0, &["apply"])?;
     // Nor is it the owner of what iptables has, but where it works with that.
     machine.sh("sed -i s/FirewallBackend=nftables/FirewallBackend=iptables/ /etc/firewalld/firewalld.conf; systemctl restart firewalld; until iptables -S FWD_public >/dev/null 2>&1; do sleep 0.1; done")?;
-    let line = firewalls(&machine, 1)?;
+    let line = machine.firewalls(1)?;
     ensure!(
         line.contains("dropped by firewalld: ")
             && line.contains("chain FWD_public in table ip filter"),

@@ -1,13 +1,10 @@
 //! Somebody's own rules beside natd, which drop what they don't know: natd names the rule and what to type, and what was
 //! typed does; whatever is reloaded, natd's rules are back at once.
 
-use std::net::Ipv4Addr;
-
 use anyhow::{Context, Result, ensure};
+use natd_tests::boot::gateway::ADDRESS;
 use natd_tests::boot::machine::Machine;
 use natd_tests::boot::theirs::Theirs;
-
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 10);
 
 /// As it is often written: it takes everybody's rules away, and drops in `forward`.
 const RULESET: &str = "#!/usr/sbin/nft -f
@@ -54,13 +51,6 @@ fn machine(firewall: &str, ruleset: &str, load: &str) -> Result<Machine> {
     Ok(machine)
 }
 
-fn is_served(machine: &Machine) -> Result<()> {
-    let stream = machine.wires().stream()?;
-    stream.goes_on(10)?;
-    ensure!(stream.sources() == [ADDRESS], "seen outside: {:?}", stream.sources());
-    Ok(())
-}
-
 /// natd names that rule before and after it has done all that it can, and what it says to type helps.
 fn is_named_and_what_is_typed_helps(machine: &Machine, rule: &str, lost: &str) -> Result<()> {
     let (warning, to_type) = machine.in_the_way()?;
@@ -76,7 +66,7 @@ fn is_named_and_what_is_typed_helps(machine: &Machine, rule: &str, lost: &str) -
     }
     theirs.are_untouched(machine)?;
     machine.sh(&to_type)?;
-    is_served(machine)?;
+    machine.serves()?;
     for command in ["verify", "status", "plan"] {
         let run = machine.natd_ends(0, &[command])?;
         ensure!(!run.stdout.contains("type: "), "{run:#?}");
@@ -152,7 +142,7 @@ fn a_reload_that_flushes_everything_is_made_good_at_once() -> Result<()> {
         ensure!(new.sources().last().is_some_and(|last| *last == ADDRESS), "{:?}", new.sources());
         theirs.are_untouched(&machine)?;
         drop(new);
-        is_served(&machine)?;
+        machine.serves()?;
     }
     Ok(())
 }

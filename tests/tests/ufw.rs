@@ -1,13 +1,11 @@
 //! natd beside the real ufw, with packets.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use natd_tests::boot::gateway::configuration;
 use natd_tests::boot::machine::Machine;
 use natd_tests::boot::theirs::Theirs;
-
-/// How long it may take until what somebody has changed is mended.
-const HEALING: Duration = Duration::from_secs(30);
 
 /// What the operator has among ufw's rules, one of which was deleted: ufw loads its others in another way then than
 /// when it starts.
@@ -19,30 +17,6 @@ ufw route delete allow from 10.88.0.0/16
 ufw route allow from fd00:88::/32
 ufw route delete allow from fd00:88::/32
 ";
-
-fn configuration(firewall: &str, neighbours: &str) -> String {
-    format!(
-        "provider = \"none\"
-[nat]
-sources = [\"10.10.2.0/24\", \"fd00:10:2::/64\"]
-mode = \"masquerade\"
-firewall = \"{firewall}\"
-persist = \"none\"
-neighbours = \"{neighbours}\"
-[[nat.forward]]
-protocol = \"tcp\"
-port = 8443
-to = \"10.10.2.101:443\"
-[routes]
-interface = \"eth1\"
-[verify]
-targets = [\"198.51.100.10:80\"]
-interval = \"1s\"
-[service]
-interval = \"1s\"
-"
-    )
-}
 
 fn machine(firewall: &str, neighbours: &str) -> Result<Machine> {
     let mut machine = Machine::with_neighbours()?;
@@ -59,21 +33,6 @@ fn files_of_ufw(machine: &Machine) -> Result<String> {
     machine.sh("cd /etc/ufw; grep -r '' . | sort; cat /etc/default/ufw; find . -printf '%p %m %u %g\n' | sort")
 }
 
-/// Clients' packets get out and answers back, by IPv4 and IPv6, and a forwarded port leads in.
-fn is_served(machine: &Machine) -> Result<()> {
-    machine.wires().stream()?.goes_on(5)?;
-    machine.wires().stream_ipv6()?.goes_on(5)?;
-    ensure!(machine.wires().reaches_inside(8443)?, "the forwarded port leads nowhere");
-    Ok(())
-}
-
-/// What `natd verify` says of the canary's way through the firewalls.
-fn firewalls(machine: &Machine, code: i32) -> Result<String> {
-    let run = machine.natd_ends(code, &["verify"])?;
-    let line = run.stdout.lines().find(|line| line.contains("canary: firewalls"));
-    Ok(line.with_context(|| format!("{run:#?}"))?.to_owned())
-}
-
 #[test]
 fn traffic_passes_ufw_and_nothing_of_it_is_touched() -> Result<()> {
     for firewall in ["nftables", "iptables"] {
@@ -82,9 +41,9 @@ fn traffic_passes_ufw_and_nothing_of_it_is_touched() -> Result<()> {
         let run = machine.natd_ends(0, &["apply"])?;
         ensure!(run.stdout.contains("have ufw let natd's traffic through"), "{run:#?}");
         rules.are_all_there(&machine)?;
-        is_served(&machine)?;
+        machine.serves_all()?;
         rules.are_all_there(&machine)?;
-        ensure!(firewalls(&machine, 0)?.contains("none drops it"));
+        ensure!(machine.firewalls(0)?.contains("none drops it"));
         let added = machine.sh("ufw show added")?;
         ensure!(added.contains("from 10.10.2.0/24 comment 'natd:"), "{added}");
 
@@ -103,30 +62,18 @@ fn traffic_passes_ufw_and_nothing_of_it_is_touched() -> Result<()> {
     Ok(())
 }
 
-/// Waits until natd has had time to see and mend what there is, and tells of its errors if that takes too long.
-fn until_it_verifies(machine: &Machine) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let run = machine.natd(&["verify"])?;
-        if run.code == Some(0) && run.stdout.contains("ufw lets natd's traffic through") {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < HEALING, "it is not mended: {run:#?}");
-    }
-}
-
 #[test]
 fn it_comes_back_whatever_ufw_does() -> Result<()> {
     let machine = machine("nftables", "pass")?;
     machine.sh("systemd-run -q --unit=natd natd run")?;
-    until_it_verifies(&machine)?;
+    machine.comes_to_verify("ufw")?;
     let stream = machine.wires().stream()?;
     for command in ["ufw reload", "ufw disable; ufw --force enable", "systemctl restart ufw"] {
         machine.sh(command)?;
         stream.goes_on(5).with_context(|| format!("after {command}"))?;
         let theirs = Theirs::on(&machine)?;
-        until_it_verifies(&machine).with_context(|| format!("after {command}"))?;
-        is_served(&machine).with_context(|| format!("after {command}"))?;
+        machine.comes_to_verify("ufw").with_context(|| format!("after {command}"))?;
+        machine.serves_all().with_context(|| format!("after {command}"))?;
         theirs.are_all_there(&machine).with_context(|| format!("after {command}"))?;
     }
     drop(stream);
@@ -138,9 +85,9 @@ fn it_comes_back_whatever_ufw_does() -> Result<()> {
     let theirs = Theirs::on(&machine)?;
     machine.sh("systemctl kill -s CONT natd")?;
     stream.goes_on(5)?;
-    until_it_verifies(&machine)?;
+    machine.comes_to_verify("ufw")?;
     theirs.are_all_there(&machine)?;
-    is_served(&machine)
+    machine.serves_all()
 }
 
 #[test]
@@ -150,7 +97,7 @@ fn a_disabled_ufw_is_left_alone() -> Result<()> {
     machine.boot()?;
     let files = files_of_ufw(&machine)?;
     machine.natd_ends(0, &["apply"])?;
-    is_served(&machine)?;
+    machine.serves_all()?;
     ensure!(files_of_ufw(&machine)? == files, "natd has changed ufw's files");
     ensure!(machine.sh("ufw status")?.contains("inactive"), "natd has enabled ufw");
 
@@ -186,7 +133,7 @@ fn rules_of_the_operator_are_neither_changed_nor_taken_for_natds() -> Result<()>
     machine.sh("ufw route allow in on eth1 out on eth0 from 10.10.2.0/24 comment 'now'")?;
     let files = files_of_ufw(&machine)?;
     machine.natd_ends(0, &["apply"])?;
-    is_served(&machine)?;
+    machine.serves_all()?;
     ensure!(machine.sh("ufw show added")?.contains("from 10.10.2.0/24 comment 'now'"));
     machine.natd_ends(0, &["down"])?;
     ensure!(files_of_ufw(&machine)? == files, "ufw's files are not as they were");
@@ -202,7 +149,7 @@ fn nothing_is_left_when_natd_or_ufw_is_killed_or_the_power_goes() -> Result<()> 
         machine.sh(&format!("timeout -s KILL {seconds} natd apply >/dev/null 2>&1 || true"))?;
         let _its_own = machine.sh("while pgrep -x ufw; do sleep 0.1; done")?;
         machine.natd_ends(0, &["apply"])?;
-        is_served(&machine)?;
+        machine.serves_all()?;
         machine.sh(&format!("timeout -s KILL {seconds} natd down >/dev/null 2>&1 || true"))?;
         let _its_own = machine.sh("while pgrep -x ufw; do sleep 0.1; done")?;
         machine.natd_ends(0, &["down"])?;
@@ -218,7 +165,7 @@ fn nothing_is_left_when_natd_or_ufw_is_killed_or_the_power_goes() -> Result<()> 
             tenths % 10
         ))?;
         machine.natd_ends(0, &["apply"])?;
-        is_served(&machine)?;
+        machine.serves_all()?;
         machine.natd_ends(0, &["down"])?;
         ensure!(files_of_ufw(&machine)? == files, "ufw killed: its files are not as they were");
     }
@@ -239,7 +186,7 @@ fn left_alone_it_is_named() -> Result<()> {
     let machine = machine("nftables", "report")?;
     let (rules, files) = (Theirs::on(&machine)?, files_of_ufw(&machine)?);
     machine.natd_ends(0, &["apply"])?;
-    let line = firewalls(&machine, 1)?;
+    let line = machine.firewalls(1)?;
     ensure!(
         line.contains("✗")
             && line.contains("dropped by iptables, probably ufw: the policy of chain FORWARD"),
@@ -255,8 +202,8 @@ fn left_alone_it_is_named() -> Result<()> {
         ensure!(run.stdout.contains(&format!("type: {to_type}")), "{run:#?}");
     }
     machine.sh(&to_type)?;
-    ensure!(firewalls(&machine, 0)?.contains("✓"), "what was typed doesn't do");
-    is_served(&machine)?;
+    ensure!(machine.firewalls(0)?.contains("✓"), "what was typed doesn't do");
+    machine.serves_all()?;
     // It is the operator's.
     machine.natd_ends(0, &["down"])?;
     ensure!(machine.sh("ufw show added")?.contains("ufw route allow in on"), "it is gone");

@@ -17,7 +17,7 @@ use natd_core::{
     error::{Error, Kind, Result},
 };
 
-use super::{errors, permissions::Action};
+use super::{errors, panics::Caught, permissions::Action};
 use crate::patience::Patience;
 
 /// The client, with what its errors have to tell.
@@ -61,7 +61,8 @@ impl Api {
         if let Some(url) = &options.endpoint {
             loader = loader.endpoint_url(checked_url("aws.endpoint", url)?);
         }
-        let config = loader.credentials_provider(credentials.build().await).load().await;
+        let config =
+            loader.credentials_provider(Caught::new(credentials.build().await)).load().await;
         let endpoint = options
             .endpoint
             .clone()

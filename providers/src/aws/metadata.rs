@@ -10,7 +10,11 @@ use aws_config::imds::client::{Client, error::ImdsError};
 use natd_core::error::{Error, Kind, Result};
 use tokio::time::timeout;
 
-use super::{api::checked_url, errors::root_cause};
+use super::{
+    api::checked_url,
+    errors::root_cause,
+    panics::{self, Panicked, caught},
+};
 
 const BY_HAND: &str = "on EC2, enable the instance's metadata service (IMDSv2); elsewhere, set \
                        aws.instance_id, aws.region, aws.vpc_id and aws.vpc_cidrs by hand";
@@ -66,9 +70,10 @@ impl Metadata {
             return Err(unanswered(category, "AWS_EC2_METADATA_DISABLED is true"));
         }
         // Boxed, since the SDK's future is large and several are joined.
-        match Box::pin(self.client.get(format!("/latest/meta-data/{category}"))).await {
-            Ok(text) => Ok(text.as_ref().trim().to_owned()),
-            Err(error) => Err(failure(category, &error)),
+        match caught(Box::pin(self.client.get(format!("/latest/meta-data/{category}")))).await {
+            Ok(Ok(text)) => Ok(text.as_ref().trim().to_owned()),
+            Ok(Err(error)) => Err(failure(category, &error)),
+            Err(Panicked) => Err(unanswered(category, panics::TOLD)),
         }
     }
 

@@ -3,7 +3,8 @@
 //! [`Aws`] learns once who the instance is (`identity`), by IMDSv2 (`metadata`) or from
 //! the configuration, and then answers from the EC2 API (`api`, `errors`, `permissions`):
 //! `interfaces` with what their `security` groups let through, and `route_tables`, whose
-//! `table`s write routes to any `next_hop` that AWS knows. `subnets` remembers which VPC they are in.
+//! `table`s write routes to any `next_hop` that AWS knows. `subnets` remembers which VPC they are in. `panics` sees to it that
+//! none of the SDK's ends natd.
 //!
 //! A tick costs three read calls, whatever the number of tables: `DescribeNetworkInterfaces`,
 //! `DescribeSecurityGroups` and `DescribeRouteTables`. Only the primary interface's VPC is served.
@@ -16,6 +17,7 @@ mod identity;
 mod interfaces;
 mod metadata;
 mod next_hop;
+mod panics;
 mod permissions;
 mod policy;
 mod route_tables;

@@ -201,3 +201,23 @@ async fn a_malformed_value_is_refused_by_name() {
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("read mac from"), "{error}");
 }
+
+/// The SDK itself panics at one.
+#[tokio::test]
+async fn a_token_that_is_no_text_is_an_error() {
+    let cloud = Cloud::start().await;
+    cloud.imds.reset().await;
+    Mock::given(method("PUT"))
+        .and(path("/latest/api/token"))
+        .respond_with(
+            ResponseTemplate::new(200)
+                .insert_header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
+                .set_body_bytes(*b"token\xc8"),
+        )
+        .mount(&cloud.imds)
+        .await;
+    let error = failure(cloud.options()).await;
+    assert_eq!(error.kind(), Kind::Unreachable);
+    assert!(error.to_string().contains("the AWS SDK can't handle the answer"), "{error}");
+    names_what_to_set_by_hand(&error);
+}

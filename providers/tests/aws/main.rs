@@ -1,6 +1,6 @@
 //! The AWS provider against canned answers of the EC2 API and of the metadata service.
 
-#![allow(
+#![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,

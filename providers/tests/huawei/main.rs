@@ -1,6 +1,6 @@
 //! The Huawei provider against canned answers of the VPC service and of the metadata service.
 
-#![allow(
+#![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,

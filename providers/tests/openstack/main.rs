@@ -1,6 +1,6 @@
 //! The OpenStack provider against canned answers of Keystone, Neutron and the metadata service.
 
-#![allow(
+#![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,

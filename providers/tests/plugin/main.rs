@@ -1,6 +1,6 @@
 //! Plugins, as real programs: good ones, and broken ones that have to be caught.
 
-#![allow(
+#![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,

@@ -4,7 +4,7 @@
 //! with nothing else to do. With names of sections (`api-calls`, `flows`, the others in [`SECTIONS`]) it measures only
 //! those.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is what a benchmark is for")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is what a benchmark is for")]
 
 use std::fs;
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 //!
 //! It narrates what it does, and fails if anything is not as it says.
 
-#![allow(clippy::print_stdout, reason = "it is what a demonstration is for")]
+#![expect(clippy::print_stdout, reason = "it is what a demonstration is for")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
