@@ -181,7 +181,8 @@ pub(crate) fn split_header(payload: &[u8]) -> Option<(NetfilterProtoFamily, &[u8
 
 /// The message that deletes this very entry: its original tuple as the kernel gave it, whatever
 /// the protocol; its zone; and its id, so that an entry that has taken its place in the meantime
-/// stays.
+/// stays. (Unless the kernel put it where the old one was, since that is what the id is made of:
+/// `nf_ct_get_id`. It is then made anew once more.)
 ///
 /// `None` without a tuple: the kernel takes a deletion that names no tuple for one of the whole
 /// table (`ctnetlink_del_conntrack` in `net/netfilter/nf_conntrack_netlink.c`).
