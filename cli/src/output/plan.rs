@@ -134,16 +134,25 @@ fn print_text(text: &str) {
     }
 }
 
+/// What is put where nothing is, or takes the place of something.
+fn sign_put(replaces: bool, text: &str) {
+    let (style, mark) = if replaces { (NOTE, '~') } else { (GOOD, '+') };
+    sign(style, mark, text);
+}
+
+/// Why natd's rules are put anew; nothing if there are none yet.
+fn why(replaces: bool, damage: &[String]) -> String {
+    match (replaces, damage.is_empty()) {
+        (false, _) => String::new(),
+        (true, true) => " (older than the configuration)".to_owned(),
+        (true, false) => format!(" ({})", damage.join(", ")),
+    }
+}
+
 fn print_step(step: &Step) {
     match step {
         Step::LoadRules { rules, damage, replaces } => {
-            let (style, mark) = if *replaces { (NOTE, '~') } else { (GOOD, '+') };
-            let why = match (replaces, damage.is_empty()) {
-                (false, _) => String::new(),
-                (true, true) => " (older than the configuration)".to_owned(),
-                (true, false) => format!(" ({})", damage.join(", ")),
-            };
-            sign(style, mark, &format!("{step}{why}"));
+            sign_put(*replaces, &format!("{step}{}", why(*replaces, damage)));
             print_rules(rules);
         }
         Step::SetSysctl { key, from, to, .. } => {
@@ -157,13 +166,12 @@ fn print_step(step: &Step) {
             sign(NOTE, '~', &format!("{key:<42} {from} → {to}"));
         }
         Step::Persist { path, part, replaces, .. } => {
-            let (style, mark) = if *replaces { (NOTE, '~') } else { (GOOD, '+') };
             let part = match part.form {
                 Form::Whole => "",
                 Form::Block(_) => "natd's block",
                 Form::Chains => "natd's chains",
             };
-            sign(style, mark, &format!("{path:<42} {part}"));
+            sign_put(*replaces, &format!("{path:<42} {part}"));
         }
         Step::Unpersist { path, form, .. } => {
             let part = match form {
@@ -210,13 +218,7 @@ fn print_step(step: &Step) {
             sign(BAD, '-', &format!("{:<22} {:<19} removed", key.table, key.destination));
         }
         Step::OpenPassage { damage, replaces, .. } => {
-            let (style, mark) = if *replaces { (NOTE, '~') } else { (GOOD, '+') };
-            let why = match (replaces, damage.is_empty()) {
-                (false, _) => String::new(),
-                (true, true) => " (older than the configuration)".to_owned(),
-                (true, false) => format!(" ({})", damage.join(", ")),
-            };
-            sign(style, mark, &format!("{step}{why}"));
+            sign_put(*replaces, &format!("{step}{}", why(*replaces, damage)));
         }
         Step::ClearStaleFlows { .. } | Step::ProveEgress { .. } => {
             sign(NOTE, '·', &step.to_string());
