@@ -9,7 +9,7 @@ use natd_tests::boot::theirs::Theirs;
 
 fn machine(firewall: &str, neighbours: &str) -> Result<Machine> {
     let mut machine = Machine::with_neighbours()?;
-    machine.write("etc/natd/natd.toml", &configuration(firewall, neighbours))?;
+    machine.install_natd(&configuration(firewall, neighbours))?;
     machine.enable("firewalld.service", "multi-user.target")?;
     machine.boot()?;
     machine.sh("firewall-cmd --permanent --zone=dmz --add-rich-rule='rule family=ipv4 source address=192.0.2.0/24 drop'; firewall-cmd --reload")?;
@@ -75,7 +75,7 @@ fn with_rules_of_iptables_it_is_not_reloaded_by_natd() -> Result<()> {
 #[test]
 fn it_comes_back_whatever_firewalld_does() -> Result<()> {
     let machine = machine("nftables", "pass")?;
-    machine.sh("systemd-run -q --unit=natd natd run")?;
+    machine.sh("systemctl start natd")?;
     machine.comes_to_verify("firewalld")?;
     let stream = machine.wires().stream()?;
     for command in [

@@ -2,11 +2,9 @@
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use natd_tests::boot::machine::Machine;
-use natd_tests::lab::natd::binary;
 use natd_tests::lab::run::run;
 use natd_tests::wait::until;
 
@@ -22,28 +20,10 @@ interface = \"eth1\"
 targets = [\"198.51.100.10:80\"]
 ";
 
-fn make(target: &str, machine: &Machine) -> Result<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
-    let (root, layer) = (root.display().to_string(), machine.layer().display().to_string());
-    let binary = binary()?.display().to_string();
-    run(
-        "make",
-        [
-            "-C",
-            &root,
-            target,
-            &format!("DESTDIR={layer}"),
-            "PREFIX=/usr",
-            &format!("BINARY={binary}"),
-        ],
-    )
-}
-
 /// A machine on which natd is installed.
 fn machine() -> Result<Machine> {
     let machine = Machine::new()?;
-    machine.write("etc/natd/natd.toml", CONFIGURATION)?;
-    make("install", &machine)?;
+    machine.install_natd(CONFIGURATION)?;
     Ok(machine)
 }
 
@@ -175,7 +155,7 @@ fn it_has_the_capabilities_of_its_unit_and_no_others() -> Result<()> {
 #[test]
 fn what_install_puts_there_uninstall_takes_away() -> Result<()> {
     let machine = Machine::new()?;
-    make("install", &machine)?;
+    machine.make("install")?;
     let layer = machine.layer();
     let configuration = std::fs::read_to_string(layer.join("etc/natd/natd.toml"))?;
     ensure!(configuration.contains("provider"), "{configuration}");
@@ -184,7 +164,7 @@ fn what_install_puts_there_uninstall_takes_away() -> Result<()> {
     let plugins = layer.join("usr/lib/natd/plugins").display().to_string();
     let whole = "cd \"$1\" && test -x linux-router && python3 -B -c 'import natd_linux_router.conversation'";
     run("sh", ["-c", whole, "sh", &plugins])?;
-    make("uninstall", &machine)?;
+    machine.make("uninstall")?;
     for (path, stays) in [
         ("usr/lib/natd/plugins/linux-router", false),
         ("usr/lib/natd/plugins/natd_linux_router", false),

@@ -20,7 +20,7 @@ ufw route delete allow from fd00:88::/32
 
 fn machine(firewall: &str, neighbours: &str) -> Result<Machine> {
     let mut machine = Machine::with_neighbours()?;
-    machine.write("etc/natd/natd.toml", &configuration(firewall, neighbours))?;
+    machine.install_natd(&configuration(firewall, neighbours))?;
     machine.enable("ufw.service", "multi-user.target")?;
     machine.boot()?;
     machine.sh("ufw --force enable")?;
@@ -65,7 +65,7 @@ fn traffic_passes_ufw_and_nothing_of_it_is_touched() -> Result<()> {
 #[test]
 fn it_comes_back_whatever_ufw_does() -> Result<()> {
     let machine = machine("nftables", "pass")?;
-    machine.sh("systemd-run -q --unit=natd natd run")?;
+    machine.sh("systemctl start natd")?;
     machine.comes_to_verify("ufw")?;
     let stream = machine.wires().stream()?;
     for command in ["ufw reload", "ufw disable; ufw --force enable", "systemctl restart ufw"] {

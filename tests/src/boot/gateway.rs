@@ -1,11 +1,14 @@
 //! natd as a machine's gateway beside other firewalls: how it is configured, and whether it serves.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::machine::Machine;
+use crate::lab::natd::binary;
+use crate::lab::run::run;
 
 /// The address that clients' packets have outside.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 10);
@@ -39,6 +42,21 @@ interval = \"1s\"
 }
 
 impl Machine {
+    /// Runs `make install` or `make uninstall` into the machine, which is off.
+    pub fn make(&self, target: &str) -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
+        let root = root.display().to_string();
+        let layer = format!("DESTDIR={}", self.layer().display());
+        let binary = format!("BINARY={}", binary()?.display());
+        run("make", ["-C", &root, target, &layer, "PREFIX=/usr", &binary]).map(drop)
+    }
+
+    /// Has natd on it as a service, with that configuration.
+    pub fn install_natd(&self, configuration: &str) -> Result<()> {
+        self.write("etc/natd/natd.toml", configuration)?;
+        self.make("install")
+    }
+
     /// Datagrams of a flow that begins now come through, translated.
     pub fn serves(&self) -> Result<()> {
         let stream = self.wires().stream()?;

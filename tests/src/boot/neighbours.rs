@@ -3,14 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::machine::Machine;
-use crate::lab::natd::binary;
-use crate::lab::run::run;
 
 /// What `tests/setup/install.sh` has made.
 const TREE: &str = "/var/cache/natd-neighbours";
@@ -31,16 +28,6 @@ exec dockerd --exec-opt native.cgroupdriver=cgroupfs -H fd://\"
 ";
 
 impl Machine {
-    /// Has natd on it as a service, with that configuration.
-    pub fn install_natd(&self, configuration: &str) -> Result<()> {
-        self.write("etc/natd/natd.toml", configuration)?;
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
-        let (root, layer) = (root.display().to_string(), self.layer().display().to_string());
-        let (layer, binary) =
-            (format!("DESTDIR={layer}"), format!("BINARY={}", binary()?.display()));
-        run("make", ["-C", &root, "install", &layer, "PREFIX=/usr", &binary]).map(drop)
-    }
-
     /// What `natd plan` says is in the way, and what it says to type against that.
     pub fn in_the_way(&self) -> Result<(String, String)> {
         let run = self.natd_ends(0, &["plan", "--output", "json"])?;
