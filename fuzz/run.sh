@@ -55,7 +55,11 @@ for target; do
         continue
     fi
     echo "== $target: $TIME s"
-    if fuzz "$work" "corpus/$target" "seeds/$target" -- "$@" -max_total_time="$TIME" \
+    found=
+    if [ -d "found/$target" ]; then
+        found=found/$target
+    fi
+    if fuzz "$work" "corpus/$target" "seeds/$target" ${found:+"$found"} -- "$@" -max_total_time="$TIME" \
         -print_final_stats=1 -artifact_prefix="$TARGETS/crashes/$target/" >"$work.log" 2>&1; then
         grep -E 'stat::number_of_executed_units|stat::peak_rss_mb|^Done' "$work.log"
     else
