@@ -179,10 +179,15 @@ impl Form {
         }
     }
 
-    /// The file as far as it was written, if natd's part, or all of it, was not to its end.
+    /// The file as far as it was written, if natd's part, or all of it, was not to its end. Where that is
+    /// so of somebody else's part only, what is behind is theirs, too.
     fn mended(self, file: &str) -> &str {
         let there = written(file);
-        if there.is_empty() || self.is_cut_off(file) { there } else { file }
+        let natds_is_cut_off = match self {
+            Self::Whole | Self::Block(_) => self.is_cut_off(file),
+            Self::Chains => saved::natds_is_cut_off(there),
+        };
+        if there.is_empty() || natds_is_cut_off { there } else { file }
     }
 
     /// The file with natd's part saying `text`, whatever it said before. `file` is what there is,

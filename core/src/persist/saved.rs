@@ -71,7 +71,12 @@ fn behind_declarations(lines: &[String], start: usize) -> usize {
 
 /// Whether natd's lines, or the section that they are in, were not written to their end.
 pub(super) fn is_cut_off(file: &str) -> bool {
-    unended(file).is_some() || Taken::apart(file).cut_off
+    unended(file).is_some() || natds_is_cut_off(file)
+}
+
+/// Whether the file ends within what natd has made.
+pub(super) fn natds_is_cut_off(file: &str) -> bool {
+    Taken::apart(file).cut_off
 }
 
 /// The section of others' that the file ends in, before its `COMMIT`: `iptables-restore` then loads
