@@ -8,7 +8,7 @@ use natd_core::{
 };
 use serde_json::{Value, json};
 use wiremock::{
-    Mock, ResponseTemplate,
+    Match, Mock, ResponseTemplate,
     matchers::{path, query_param, query_param_is_missing},
 };
 
@@ -172,32 +172,44 @@ async fn a_subnet_is_a_table_of_host_routes() {
     assert_eq!(hops(1), ["internet"], "router-out has");
 }
 
+/// A page of a list with that router, and whether it says that more follow.
+fn page(id: &str, more: bool) -> ResponseTemplate {
+    let mut page = json!({ "routers": [router(id, &json!([]))] });
+    if more {
+        // The link's host may be one that only the cloud's own machines reach.
+        page["routers_links"] =
+            json!([{ "rel": "next", "href": "http://internal/v2.0/routers?marker=x" }]);
+    }
+    ResponseTemplate::new(200).set_body_json(page)
+}
+
+async fn answers(cloud: &Cloud, marker: impl Match + 'static, page: ResponseTemplate) {
+    Mock::given(path("/v2.0/routers"))
+        .and(marker)
+        .respond_with(page)
+        .with_priority(1)
+        .mount(&cloud.neutron)
+        .await;
+}
+
 #[tokio::test]
 async fn lists_are_read_page_by_page() {
     let cloud = Cloud::start().await;
-    let page = |id: &str, more: bool| {
-        let mut page = json!({ "routers": [router(id, &json!([]))] });
-        if more {
-            // The link's host may be one that only the cloud's own machines reach.
-            page["routers_links"] =
-                json!([{ "rel": "next", "href": "http://internal/v2.0/routers?marker=x" }]);
-        }
-        ResponseTemplate::new(200).set_body_json(page)
-    };
-    Mock::given(path("/v2.0/routers"))
-        .and(query_param_is_missing("marker"))
-        .respond_with(page("router-a", true))
-        .with_priority(1)
-        .mount(&cloud.neutron)
-        .await;
-    Mock::given(path("/v2.0/routers"))
-        .and(query_param("marker", "router-a"))
-        .respond_with(page("router-in", false))
-        .with_priority(1)
-        .mount(&cloud.neutron)
-        .await;
+    answers(&cloud, query_param_is_missing("marker"), page("router-a", true)).await;
+    answers(&cloud, query_param("marker", "router-a"), page("router-in", false)).await;
     let answer = cloud.connect().await.route_tables(&by_ids(&["router-in"])).await;
     assert_eq!(ids(&answer.expect("listed")), ["router-in"]);
+}
+
+#[tokio::test]
+async fn a_list_that_goes_in_a_circle_is_an_error() {
+    let cloud = Cloud::start().await;
+    answers(&cloud, query_param_is_missing("marker"), page("router-a", true)).await;
+    answers(&cloud, query_param("marker", "router-a"), page("router-b", true)).await;
+    answers(&cloud, query_param("marker", "router-b"), page("router-a", true)).await;
+    let answer = cloud.connect().await.route_tables(&by_ids(&["router-in"])).await;
+    let error = answer.err().expect("it has no end").to_string();
+    assert!(error.contains("the list of routers has no end"), "{error}");
 }
 
 #[tokio::test]
