@@ -84,7 +84,9 @@ fn edited(form: Form, file: Option<&str>, now: &str, earlier: &str) {
 fn is_what_was_there(form: Form, file: &str, left: &str) {
     let mut there = file.chars();
     assert!(left.chars().all(|c| there.any(|other| other == c)), "{left:?} is not in {file:?}");
-    if form.own(file).is_none() && !file.contains("natd") {
+    // Of a file of zeros nothing was written when the power failed.
+    let is_lost = file.chars().all(|c| c == '\0');
+    if form.own(file).is_none() && !file.contains("natd") && !is_lost {
         assert_eq!(left, file, "there was nothing of natd's");
     }
 }
