@@ -206,10 +206,14 @@ impl Form {
     #[must_use]
     pub fn take_out(self, file: &str) -> Edit {
         let file = self.mended(file);
-        match self {
+        let left = match self {
             Self::Whole => Edit::Gone,
             Self::Block(_) => block::take_out(file),
             Self::Chains => saved::take_out(file),
+        };
+        match left {
+            Edit::Content(left) if written(&left).is_empty() => Edit::Content(String::new()),
+            left => left,
         }
     }
 
