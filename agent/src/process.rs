@@ -70,6 +70,9 @@ impl Program {
             .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // Who interrupts natd at a terminal, or kills its group, doesn't cut it short: ufw writes its
+            // rules' files in place, and loses them if it is killed meanwhile.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| not_started(doing, &self.name(), self.package, &error))?;
@@ -218,6 +221,15 @@ mod tests {
         let error = output.success("try").expect_err("a failure");
         assert_eq!(error.kind(), Kind::Invalid);
         assert_eq!(error.to_string(), "could not try: sh failed (exit status: 3): no");
+    }
+
+    #[tokio::test]
+    async fn it_is_in_a_group_of_its_own() {
+        let script = "echo $$ $(cut -d ' ' -f 5 /proc/$$/stat)";
+        let output = program("sh").run("look", &["-c", script], None).await.expect("runs");
+        let ids = output.success("look").expect("success");
+        let (process, group) = ids.trim().split_once(' ').expect("two");
+        assert_eq!(process, group);
     }
 
     #[tokio::test]
