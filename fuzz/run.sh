@@ -2,7 +2,7 @@
 # Runs fuzz targets, TIME seconds each (600), one after the other: those that are named, or all. `--merge` in front
 # keeps, instead, of what the runs have made the inputs that show something new (fuzz/corpus).
 #
-# Needs the nightly toolchain and cargo-fuzz. Without a sanitizer, since natd has no unsafe code: what is looked for are
+# Needs the nightly toolchain and cargo-fuzz. Without a sanitizer, since no target reaches unsafe code of natd's: what is looked for are
 # panics, hangs, memory without bounds and broken promises. See docs/fuzzing.md.
 set -eu
 cd "$(dirname "$0")"
