@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +17,7 @@ use rustix::process::{Pid, kill_process};
 pub struct Daemon {
     child: Child,
     output: Arc<Output>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,14 +32,15 @@ impl Output {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn follow(self: &Arc<Self>, stream: impl Read + Send + 'static) {
+    /// Reads that stream to its end.
+    fn follow(self: &Arc<Self>, stream: impl Read + Send + 'static) -> JoinHandle<()> {
         let output = Arc::clone(self);
         thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
                 output.lines().push(line);
                 output.more.notify_all();
             }
-        });
+        })
     }
 }
 
@@ -51,13 +53,10 @@ impl Daemon {
             .spawn()
             .with_context(|| format!("starting {command:?}"))?;
         let output = Arc::new(Output::default());
-        if let Some(stdout) = child.stdout.take() {
-            output.follow(stdout);
-        }
-        if let Some(stderr) = child.stderr.take() {
-            output.follow(stderr);
-        }
-        Ok(Self { child, output })
+        let mut readers = Vec::new();
+        readers.extend(child.stdout.take().map(|stdout| output.follow(stdout)));
+        readers.extend(child.stderr.take().map(|stderr| output.follow(stderr)));
+        Ok(Self { child, output, readers })
     }
 
     /// What it has said so far.
@@ -156,11 +155,13 @@ impl Daemon {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until all that it has said was read.
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            let ended = self.child.try_wait()?;
+            if let Some(status) = ended.filter(|_| self.readers.iter().all(JoinHandle::is_finished))
+            {
                 return Ok(status);
             }
             if Instant::now() > deadline {
